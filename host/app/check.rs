@@ -1,0 +1,90 @@
+//! `bucksaw check`: every problem of a configuration, without serving anything.
+
+use std::{
+    fs,
+    io::{Write, stdout},
+    path::Path,
+};
+
+use anyhow::{Context, Result};
+use plugin::Runtime;
+
+use crate::{
+    assemble, cli,
+    config::{Config, Model, Problems, Sink},
+    env::Vars,
+    load::{Invalid, Source},
+};
+
+/// Prints what the configuration selects when it is good.
+///
+/// # Errors
+/// [`Invalid`], with every problem; or the file or the console cannot be used.
+pub fn check(args: &cli::Check) -> Result<()> {
+    let vars = Vars::load(Path::new("."))?;
+    let source = Source::find(&args.file)?;
+    let config = source.parse(&vars)?;
+    let mut problems = missing_files(&config);
+    // Channels are not started: nothing is posted by a check.
+    let runtime = Runtime::new(std::sync::Arc::new(()))?;
+    let plugins = match assemble::plugins(&config, &runtime) {
+        Ok(it) => it,
+        Err(more) => {
+            problems.0.extend(more.0);
+            assemble::Plugins::new()
+        }
+    };
+    if let Err(more) = assemble::engine_config(&config.engine) {
+        problems.0.extend(more.0);
+    }
+    if !problems.0.is_empty() {
+        return Err(Invalid { name: source.name, problems }.into());
+    }
+    let mut out = stdout().lock();
+    writeln!(out, "{} is good", source.name)?;
+    for it in &config.plugins {
+        let name = &it.settings.name;
+        let Some(plugin) = plugins.get(name) else { continue };
+        let about = plugin.description();
+        let (role, reads) = (plugin.role().name(), plugin.reads().join(", "));
+        writeln!(out, "  plugin {name}: {} {} ({role}; reads {reads})", about.name, about.version)?;
+    }
+    for it in &config.chains {
+        writeln!(out, "  chain {}", describe(it))?;
+    }
+    out.flush().context("standard output")
+}
+
+/// A chain in one line: `default: redact > truncate > console, app-file`.
+pub fn describe(chain: &crate::config::Chain) -> String {
+    let mut stages = chain.edit.clone();
+    if !chain.handle.is_empty() {
+        stages.push(format!("({})", chain.handle.join(", ")));
+    }
+    stages.push(chain.outputs.join(", "));
+    format!("{}: {}", chain.name, stages.join(" > "))
+}
+
+/// Models and folders of log files that are not there.
+fn missing_files(config: &Config) -> Problems {
+    let mut problems = Problems::default();
+    let mut exists = |key: String, path: &Path, what: &str| {
+        if let Err(error) = fs::metadata(path) {
+            problems.add(key, format!("{what} {} cannot be used: {error}", path.display()));
+        }
+    };
+    let models = config.engine.adapters.iter().map(|(name, it)| (format!("engine.adapters.{name}"), it));
+    for (key, model) in models.chain([("engine.model".to_owned(), &config.engine.model)]) {
+        if let Model::Folder(path) | Model::Gguf(path) = model {
+            exists(key, path, "the model");
+        }
+    }
+    for output in &config.outputs {
+        if let Sink::File(path) = &output.sink {
+            let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+            let key = format!("outputs.{}.path", output.name);
+            exists(key, folder.unwrap_or(Path::new(".")), "the folder");
+        }
+    }
+    problems
+}

@@ -1,0 +1,84 @@
+//! What a person sees when the server starts and when it ends, on standard error, beside the log.
+
+use std::{
+    io::{Write, stderr},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    builtin,
+    check::describe,
+    config::{Config, Model, Sink},
+};
+
+/// Says what is served, how it is logged, and what to try.
+pub(crate) fn welcome(config: &Config, engine: &engine::Engine, address: SocketAddr) {
+    let mut text = format!("\n  bucksaw {}\n\n", env!("CARGO_PKG_VERSION"));
+    for model in engine.models() {
+        let parent = model.parent.as_ref().map_or(String::new(), |it| format!(", adapter of {it}"));
+        let vision = if model.vision { ", reads images" } else { "" };
+        text += &format!("  model      {} ({}{vision}{parent})\n", model.name, model.family);
+    }
+    text += &format!("  device     {}\n", engine.device_name());
+    text += &format!("  gpu        {}\n", engine.gpu_summary());
+    text += &format!("  log level  {}\n", config.log.level);
+    for chain in &config.chains {
+        text += &format!("  chain      {}\n", describe(chain));
+    }
+    for output in &config.outputs {
+        if let Sink::File(path) = &output.sink {
+            text += &format!("  log file   {} ({})\n", path.display(), output.name);
+        }
+    }
+    text += &format!("  listening  http://{address}\n\n");
+    text += &try_this(config, address);
+    say(&text);
+}
+
+/// A request that works as it stands.
+fn try_this(config: &Config, address: SocketAddr) -> String {
+    if config.engine.model == Model::Demo
+        && let Some(picture) = picture()
+    {
+        return format!(
+            "  Ask about a picture:\n\n    curl -s 'http://{address}/vision?prompt=What%20is%20in%20the%20image%3F' \\\n      \
+             -H 'content-type: image/png' --data-binary @{}\n\n",
+            picture.display()
+        );
+    }
+    format!(
+        "  Try:\n\n    curl -s http://{address}/v1/chat/completions -H 'content-type: application/json' \\\n      \
+         -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}], \"max_tokens\": 64}}'\n\n"
+    )
+}
+
+/// The picture of the project's folder when the server was started there, else a copy of it.
+fn picture() -> Option<PathBuf> {
+    let (name, bytes) = builtin::PICTURE;
+    let own = Path::new("examples/demo-model/pictures").join(name);
+    if own.is_file() {
+        return Some(own);
+    }
+    let copy = std::env::temp_dir().join(format!("bucksaw-{}-{name}", std::process::id()));
+    // Created anew, so that nobody else's link is followed.
+    let mut file = std::fs::File::create_new(&copy).ok()?;
+    file.write_all(bytes).ok()?;
+    Some(copy)
+}
+
+/// Says what became of the log.
+pub(crate) fn farewell(drained: chain::Drained) {
+    let chain::Drained { complete, accepted, dropped, lost_lines } = drained;
+    if complete && dropped == 0 {
+        say(&format!("  log        {accepted} records, all written\n"));
+    } else {
+        let hurry = if complete { "" } else { ", and not everything was written before the deadline" };
+        say(&format!("  log        {accepted} records, {dropped} dropped, {lost_lines} lines lost{hurry}\n"));
+    }
+}
+
+fn say(text: &str) {
+    // Nobody may be reading; the log is the record of what happened.
+    let _ = stderr().lock().write_all(text.as_bytes());
+}

@@ -1,0 +1,147 @@
+//! Applying an editor's answer to a record: bounds and character boundaries are checked, overlaps merged, and what takes the
+//! place of the text is written by the host, so that an editor can only take away and label.
+
+use std::fmt::Write;
+
+use hmac::{Hmac, KeyInit, Mac};
+use record::{Field, Record, Value, field};
+use sha2::Sha256;
+
+use crate::stage::{Edit, Mode, StageError};
+
+/// Edits that one record may get from one editor: over this an answer is nonsense. A megabyte of e-mail addresses has fewer.
+const EDITS_MAX: usize = 100_000;
+
+/// In which language the marker of cut text is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ellipsis {
+    /// `…(+150자)`
+    #[default]
+    Korean,
+    /// `…(+150 chars)`
+    English,
+}
+
+/// Writes what takes the place of text that was taken out.
+#[derive(Clone)]
+pub struct Replacer {
+    ellipsis: Ellipsis,
+    key: Hmac<Sha256>,
+}
+
+impl Replacer {
+    /// `key` makes pseudonyms: the same key gives the same pseudonym for the same text. It never enters a plugin.
+    pub fn new(ellipsis: Ellipsis, key: &[u8]) -> Self {
+        let key = Hmac::<Sha256>::new_from_slice(key)
+            .unwrap_or_else(|_| unreachable!("HMAC takes keys of any length"));
+        Self { ellipsis, key }
+    }
+
+    /// Applies the edits of one editor to one record.
+    ///
+    /// # Errors
+    /// [`StageError::BadAnswer`] when an edit names a field that is not text, lies outside it, splits a character, or when
+    /// there are too many. The record may then be half edited: only its stub may go on.
+    pub fn apply(&self, record: &mut Record, mut edits: Vec<Edit>) -> Result<(), StageError> {
+        if edits.is_empty() {
+            return Ok(());
+        }
+        if edits.len() > EDITS_MAX {
+            return Err(StageError::BadAnswer);
+        }
+        edits.sort_by_key(|it| (it.field, it.start, it.end));
+        let mut redactions = 0;
+        for of_field in edits.chunk_by(|a, b| a.field == b.field) {
+            let Some(Field { value: Value::Text(text), .. }) =
+                record.fields.get_mut(of_field[0].field)
+            else {
+                return Err(StageError::BadAnswer);
+            };
+            let merged = merge(text, of_field)?;
+            redactions += merged.iter().filter(|it| it.mode != Mode::Ellipsis).count();
+            *text = self.rewrite(text, &merged);
+        }
+        if redactions > 0 {
+            count(record, redactions);
+        }
+        Ok(())
+    }
+
+    fn rewrite(&self, text: &str, edits: &[Edit]) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut at = 0;
+        for edit in edits {
+            out.push_str(&text[at..edit.start]);
+            self.replace(&mut out, &text[edit.start..edit.end], edit);
+            at = edit.end;
+        }
+        out.push_str(&text[at..]);
+        out
+    }
+
+    fn replace(&self, out: &mut String, taken: &str, edit: &Edit) {
+        // Writing to a String cannot fail.
+        let _ = match (edit.mode, self.ellipsis) {
+            (Mode::Label, _) => write!(out, "[{}]", edit.label),
+            (Mode::Pseudonym, _) => {
+                let mut mac = self.key.clone();
+                mac.update(edit.label.as_bytes());
+                mac.update(&[0]);
+                mac.update(taken.as_bytes());
+                let tag = mac.finalize().into_bytes();
+                // 32 bits: enough to follow one address through a log, too few to look it up without the key.
+                write!(
+                    out,
+                    "[{}:{:02x}{:02x}{:02x}{:02x}]",
+                    edit.label, tag[0], tag[1], tag[2], tag[3]
+                )
+            }
+            (Mode::Ellipsis, Ellipsis::Korean) => write!(out, "…(+{}자)", taken.chars().count()),
+            (Mode::Ellipsis, Ellipsis::English) => {
+                write!(out, "…(+{} chars)", taken.chars().count())
+            }
+        };
+    }
+}
+
+/// Checks sorted edits of one text and joins those that overlap; the longer one gives label and mode.
+fn merge(text: &str, edits: &[Edit]) -> Result<Vec<Edit>, StageError> {
+    let mut merged: Vec<Edit> = Vec::with_capacity(edits.len());
+    // Length of the edit that gave the last merged one its label.
+    let mut longest = 0;
+    for edit in edits {
+        // `get` refuses a range that is reversed, outside, or inside a character.
+        if text.get(edit.start..edit.end).is_none() {
+            return Err(StageError::BadAnswer);
+        }
+        if edit.start == edit.end {
+            continue;
+        }
+        let length = edit.end - edit.start;
+        match merged.last_mut() {
+            Some(last) if edit.start < last.end => {
+                last.end = last.end.max(edit.end);
+                if length > longest {
+                    longest = length;
+                    last.label = edit.label.clone();
+                    last.mode = edit.mode;
+                }
+            }
+            _ => {
+                longest = length;
+                merged.push(edit.clone());
+            }
+        }
+    }
+    Ok(merged)
+}
+
+/// Adds to the record's number of redactions, which several editors share.
+fn count(record: &mut Record, redactions: usize) {
+    let redactions = i64::try_from(redactions).unwrap_or(i64::MAX);
+    let known = record.fields.iter_mut().find(|it| it.name == field::REDACTIONS);
+    match known {
+        Some(Field { value: Value::Int(sum), .. }) => *sum = sum.saturating_add(redactions),
+        _ => record.fields.push(Field::new(field::REDACTIONS, redactions)),
+    }
+}

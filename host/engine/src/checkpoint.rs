@@ -1,0 +1,127 @@
+//! The files of a model or an adapter, in a folder or inside the binary.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+    fs, io,
+    path::PathBuf,
+};
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+
+use crate::{config::EmbeddedFile, error::LoadError};
+
+/// Everything but weights is read into memory at once. The largest tokenizers have 40 MB.
+const MAX_TEXT_BYTES: u64 = 256 << 20;
+
+/// Where files are read from.
+#[derive(Clone)]
+pub(crate) enum Files {
+    Embedded(&'static [EmbeddedFile]),
+    Folder(PathBuf),
+}
+
+impl Files {
+    /// For messages.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::Embedded(_) => "the model inside the program".to_owned(),
+            Self::Folder(folder) => folder.display().to_string(),
+        }
+    }
+
+    /// The file's text, or nothing where there is no such file.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<String>, LoadError> {
+        let Some(bytes) = self.bytes(name, MAX_TEXT_BYTES)? else { return Ok(None) };
+        String::from_utf8(bytes.into_owned())
+            .map(Some)
+            .map_err(|_| LoadError::Config { file: name.to_owned(), reason: "not UTF-8".into() })
+    }
+
+    /// The file's JSON, or nothing where there is no such file.
+    pub(crate) fn json(&self, name: &str) -> Result<Option<Value>, LoadError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| LoadError::Config { file: name.to_owned(), reason: error.to_string() })
+    }
+
+    /// The JSON of a file that has to be there.
+    pub(crate) fn required_json(&self, name: &str) -> Result<Value, LoadError> {
+        self.json(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    pub(crate) fn missing(&self, name: &str) -> LoadError {
+        LoadError::MissingFile { file: name.to_owned(), place: self.place() }
+    }
+
+    /// The tensors of `{stem}.safetensors`, or of the shards that `{stem}.safetensors.index.json` lists, on `device` and as
+    /// `dtype`. Tensors of integers (old checkpoints keep position ids) are left out.
+    pub(crate) fn tensors(
+        &self,
+        stem: &str,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<HashMap<String, Tensor>, LoadError> {
+        let mut tensors = HashMap::new();
+        for shard in self.shards(stem)? {
+            let bytes = self.bytes(&shard, u64::MAX)?.ok_or_else(|| self.missing(&shard))?;
+            for (name, tensor) in candle_core::safetensors::load_buffer(&bytes, device)? {
+                if tensor.dtype().is_float() {
+                    tensors.insert(name, tensor.to_dtype(dtype)?);
+                }
+            }
+        }
+        Ok(tensors)
+    }
+
+    fn shards(&self, stem: &str) -> Result<BTreeSet<String>, LoadError> {
+        let index = format!("{stem}.safetensors.index.json");
+        let Some(json) = self.json(&index)? else {
+            return Ok(BTreeSet::from([format!("{stem}.safetensors")]));
+        };
+        shards_of(&json).map_err(|reason| LoadError::Config { file: index, reason })
+    }
+
+    fn bytes(&self, name: &str, limit: u64) -> Result<Option<Cow<'static, [u8]>>, LoadError> {
+        let too_large = || LoadError::TooLarge { file: name.to_owned(), limit };
+        match self {
+            Self::Embedded(files) => {
+                let found = files.iter().copied().find(|(file, _)| *file == name);
+                match found {
+                    Some((_, bytes)) if bytes.len() as u64 > limit => Err(too_large()),
+                    Some((_, bytes)) => Ok(Some(Cow::Borrowed(bytes))),
+                    None => Ok(None),
+                }
+            }
+            Self::Folder(folder) => {
+                let path = folder.join(name);
+                let size = match fs::metadata(&path) {
+                    Ok(metadata) => metadata.len(),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                    Err(source) => return Err(LoadError::Read { path, source }),
+                };
+                if size > limit {
+                    return Err(too_large());
+                }
+                let bytes = fs::read(&path).map_err(|source| LoadError::Read { path, source })?;
+                Ok(Some(Cow::Owned(bytes)))
+            }
+        }
+    }
+}
+
+/// The files that an index names. They lie beside it: a name with a folder in it is refused, wherever it would lead.
+pub(crate) fn shards_of(index: &Value) -> Result<BTreeSet<String>, String> {
+    let map = index.get("weight_map").and_then(Value::as_object).ok_or("it has no weight_map")?;
+    map.values()
+        .map(|value| match value.as_str() {
+            Some(name) if !name.is_empty() && !name.contains(['/', '\\']) => Ok(name.to_owned()),
+            _ => Err(format!("{value} is no file name")),
+        })
+        .collect()
+}

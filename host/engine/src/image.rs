@@ -1,0 +1,210 @@
+//! Images to what a vision tower reads, as the model's preprocessor_config.json says.
+
+#[cfg(test)]
+mod tests;
+
+use ::image::{DynamicImage, RgbImage, imageops::FilterType};
+use candle_core::{Device, Tensor};
+use serde_json::Value;
+
+use crate::error::{EngineError, LoadError};
+
+const FILE: &str = "preprocessor_config.json";
+/// What CLIP was trained with, for a model that says nothing.
+const CLIP_MEAN: [f32; 3] = [0.481_454_67, 0.457_827_5, 0.408_210_72];
+const CLIP_STD: [f32; 3] = [0.268_629_55, 0.261_302_6, 0.275_777_1];
+/// A picture whose sides differ by more would become millions of pixels wide before it is cropped.
+const MAX_ASPECT: u32 = 64;
+
+/// How one model wants its images. Sizes are in pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Preprocess {
+    resize: Option<Resize>,
+    filter: FilterType,
+    crop: Option<Size>,
+    /// What a byte is multiplied by.
+    scale: f32,
+    mean: [f32; 3],
+    std: [f32; 3],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Size {
+    height: u32,
+    width: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resize {
+    Exact(Size),
+    /// The shorter side gets this long, the other one keeps the proportions.
+    ShortestEdge(u32),
+}
+
+impl Preprocess {
+    /// Reads preprocessor_config.json (nothing: what CLIP does), for a tower that takes squares of `side` pixels.
+    pub(crate) fn new(config: Option<&Value>, side: u32) -> Result<Self, LoadError> {
+        let clip = Value::Null;
+        let preprocess = parse(config.unwrap_or(&clip), side)
+            .map_err(|reason| LoadError::Config { file: FILE.to_owned(), reason })?;
+        let made = preprocess.crop.or(match preprocess.resize {
+            Some(Resize::Exact(size)) => Some(size),
+            _ => None,
+        });
+        if made != Some(Size { height: side, width: side }) {
+            return Err(LoadError::Config {
+                file: FILE.to_owned(),
+                reason: format!("it does not make images of {side} x {side}, the model's size"),
+            });
+        }
+        Ok(preprocess)
+    }
+
+    /// Pixels as `f32` of shape (3, height, width), on the CPU.
+    pub(crate) fn apply(&self, image: &DynamicImage) -> Result<Tensor, EngineError> {
+        let (width, height) = (image.width(), image.height());
+        if width == 0 || height == 0 {
+            return Err(EngineError::BadImage("it has no pixels".into()));
+        }
+        if width.max(height) / width.min(height) > MAX_ASPECT {
+            return Err(EngineError::BadImage(format!(
+                "one side of {width} x {height} is more than {MAX_ASPECT} times the other"
+            )));
+        }
+        // Transparency is dropped, as Pillow's convert("RGB") drops it.
+        let mut pixels = image.to_rgb8();
+        if let Some(size) = self.resize.map(|resize| resize.of(width, height))
+            && (size.width, size.height) != pixels.dimensions()
+        {
+            pixels = ::image::imageops::resize(&pixels, size.width, size.height, self.filter);
+        }
+        let size = self.crop.unwrap_or(Size { height: pixels.height(), width: pixels.width() });
+        Ok(self.tensor(&pixels, size)?)
+    }
+
+    /// The middle of `pixels`, black where they end.
+    fn tensor(&self, pixels: &RgbImage, size: Size) -> Result<Tensor, candle_core::Error> {
+        let left = margin(pixels.width(), size.width);
+        let top = margin(pixels.height(), size.height);
+        let at = |x: u32, y: u32| {
+            let x = u32::try_from(i64::from(x) + left).ok()?;
+            let y = u32::try_from(i64::from(y) + top).ok()?;
+            pixels.get_pixel_checked(x, y)
+        };
+        let mut values = Vec::with_capacity(3 * size.width as usize * size.height as usize);
+        for channel in 0..3 {
+            for y in 0..size.height {
+                for x in 0..size.width {
+                    let byte = at(x, y).map_or(0, |pixel| pixel.0[channel]);
+                    let value = f32::from(byte) * self.scale;
+                    values.push((value - self.mean[channel]) / self.std[channel]);
+                }
+            }
+        }
+        Tensor::from_vec(values, (3, size.height as usize, size.width as usize), &Device::Cpu)
+    }
+}
+
+impl Resize {
+    /// The size of an image of this size afterwards.
+    fn of(self, width: u32, height: u32) -> Size {
+        match self {
+            Self::Exact(size) => size,
+            Self::ShortestEdge(edge) => {
+                let (short, long) = (width.min(height), width.max(height));
+                let other = u64::from(edge) * u64::from(long) / u64::from(short);
+                // At most MAX_ASPECT times the edge, which is itself limited.
+                let other = u32::try_from(other).unwrap_or(u32::MAX);
+                if width <= height {
+                    Size { width: edge, height: other }
+                } else {
+                    Size { width: other, height: edge }
+                }
+            }
+        }
+    }
+}
+
+/// Where the middle `wanted` of `found` begin: before the first pixel where there are too few.
+fn margin(found: u32, wanted: u32) -> i64 {
+    (i64::from(found) - i64::from(wanted)).div_euclid(2)
+}
+
+fn parse(config: &Value, side: u32) -> Result<Preprocess, String> {
+    let flag =
+        |key: &str, default: bool| config.get(key).and_then(Value::as_bool).unwrap_or(default);
+    if flag("do_pad", false) {
+        return Err("do_pad is not supported".into());
+    }
+    let resize = match (flag("do_resize", true), config.get("size")) {
+        (false, _) => None,
+        (true, None | Some(Value::Null)) => Some(Resize::ShortestEdge(side)),
+        (true, Some(size)) => Some(resize(size)?),
+    };
+    let crop = match (flag("do_center_crop", true), config.get("crop_size")) {
+        (false, _) => None,
+        (true, None | Some(Value::Null)) => Some(Size { height: side, width: side }),
+        (true, Some(crop)) => Some(size(crop).ok_or("crop_size is no size")?),
+    };
+    let scale = match config.get("rescale_factor").and_then(Value::as_f64) {
+        _ if !flag("do_rescale", true) => 1.0,
+        Some(factor) => factor as f32,
+        None => 1.0 / 255.0,
+    };
+    let (mean, std) = if flag("do_normalize", true) {
+        (three(config, "image_mean", CLIP_MEAN)?, three(config, "image_std", CLIP_STD)?)
+    } else {
+        ([0.0; 3], [1.0; 3])
+    };
+    if std.contains(&0.0) {
+        return Err("image_std holds a zero".into());
+    }
+    Ok(Preprocess { resize, filter: filter(config.get("resample"))?, crop, scale, mean, std })
+}
+
+/// `{"height": 64, "width": 64}`, `{"shortest_edge": 336}` or the older `336`.
+fn resize(value: &Value) -> Result<Resize, String> {
+    if let Some(size) = value.as_object().and_then(|_| size(value)) {
+        return Ok(Resize::Exact(size));
+    }
+    let edge = value.get("shortest_edge").unwrap_or(value);
+    pixels(edge).map(Resize::ShortestEdge).ok_or_else(|| format!("size {value} is not supported"))
+}
+
+fn size(value: &Value) -> Option<Size> {
+    if let Some(side) = pixels(value) {
+        return Some(Size { height: side, width: side });
+    }
+    Some(Size { height: pixels(value.get("height")?)?, width: pixels(value.get("width")?)? })
+}
+
+/// A side. No tower takes images anywhere near the limit.
+fn pixels(value: &Value) -> Option<u32> {
+    value
+        .as_u64()
+        .filter(|side| (1..=8192).contains(side))
+        .and_then(|side| u32::try_from(side).ok())
+}
+
+fn three(config: &Value, key: &str, default: [f32; 3]) -> Result<[f32; 3], String> {
+    let Some(values) = config.get(key) else { return Ok(default) };
+    let values: Vec<f32> = values
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_f64)
+        .map(|v| v as f32)
+        .collect();
+    values.try_into().map_err(|_| format!("{key} is not three numbers"))
+}
+
+/// Pillow's numbers.
+fn filter(value: Option<&Value>) -> Result<FilterType, String> {
+    match value.and_then(Value::as_u64).unwrap_or(3) {
+        0 => Ok(FilterType::Nearest),
+        1 => Ok(FilterType::Lanczos3),
+        2 => Ok(FilterType::Triangle),
+        3 => Ok(FilterType::CatmullRom),
+        other => Err(format!("resample {other} is not supported")),
+    }
+}

@@ -1,0 +1,76 @@
+use ::image::{DynamicImage, Rgb, RgbImage, Rgba, RgbaImage};
+use serde_json::{Value, json};
+
+use super::Preprocess;
+
+fn values(config: &Value, side: u32, image: &DynamicImage) -> (Vec<usize>, Vec<f32>) {
+    let tensor = Preprocess::new(Some(config), side).unwrap().apply(image).unwrap();
+    (tensor.dims().to_vec(), tensor.flatten_all().unwrap().to_vec1().unwrap())
+}
+
+#[test]
+fn every_image_gets_the_size_of_the_tower() {
+    let clip = json!({"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}});
+    let square = json!({"size": {"height": 32, "width": 32}, "do_center_crop": false});
+    let old = json!({"size": 32, "crop_size": 32, "resample": 2});
+    let none = json!({"do_resize": false, "crop_size": 32});
+    for config in [clip, square, old, none, Value::Null] {
+        for (width, height) in [(32, 32), (1, 1), (7, 90), (640, 480), (33, 31)] {
+            let (shape, values) = values(&config, 32, &DynamicImage::new_rgb8(width, height));
+            assert_eq!(shape, [3, 32, 32], "{config} {width} x {height}");
+            assert!(values.iter().all(|value| value.is_finite()));
+        }
+    }
+}
+
+#[test]
+fn colours_are_scaled_and_normalized() {
+    let config = json!({
+        "size": {"height": 1, "width": 1}, "do_center_crop": false,
+        "image_mean": [0.5, 0.5, 0.0], "image_std": [0.5, 0.5, 1.0],
+    });
+    let rgb = DynamicImage::from(RgbImage::from_pixel(1, 1, Rgb([255, 0, 51])));
+    let (_, found) = values(&config, 1, &rgb);
+    for (found, expected) in found.iter().zip([1.0, -1.0, 0.2]) {
+        assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+    }
+    // Transparency is dropped, not blended.
+    let rgba = DynamicImage::from(RgbaImage::from_pixel(1, 1, Rgba([255, 0, 51, 0])));
+    assert_eq!(values(&config, 1, &rgba).1, found);
+}
+
+#[test]
+fn the_middle_is_cut_out() {
+    let raw =
+        json!({"do_resize": false, "crop_size": 2, "do_rescale": false, "do_normalize": false});
+    let row = |width: u32| {
+        let pixel = |x: u32, _: u32| Rgb([u8::try_from(x).unwrap() + 1, 0, 0]);
+        DynamicImage::from(RgbImage::from_fn(width, 2, pixel))
+    };
+    for (width, expected) in [(2, [1.0, 2.0]), (4, [2.0, 3.0]), (5, [2.0, 3.0]), (1, [0.0, 1.0])] {
+        let (_, values) = values(&raw, 2, &row(width));
+        assert_eq!(values[..2], expected, "{width}");
+    }
+}
+
+#[test]
+fn what_cannot_be_made_is_refused() {
+    for config in [
+        json!({"size": {"height": 64, "width": 64}, "do_center_crop": false}),
+        json!({"size": {"shortest_edge": 32}, "do_center_crop": false}),
+        json!({"crop_size": 16}),
+        json!({"size": {"longest_edge": 32}}),
+        json!({"size": 0}),
+        json!({"resample": 5}),
+        json!({"do_pad": true}),
+        json!({"image_mean": [0.5]}),
+        json!({"image_std": [0.0, 1.0, 1.0]}),
+    ] {
+        assert!(Preprocess::new(Some(&config), 32).is_err(), "{config}");
+    }
+    let preprocess = Preprocess::new(None, 32).unwrap();
+    for (width, height) in [(0, 5), (1, 1000), (100_000, 2)] {
+        let error = preprocess.apply(&DynamicImage::new_rgb8(width, height)).unwrap_err();
+        assert_eq!(error.error_type(), "bad_image", "{width} x {height}");
+    }
+}

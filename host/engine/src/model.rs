@@ -1,0 +1,161 @@
+//! Families of models behind one trait.
+//!
+//! To add a family, write `model/<name>.rs` with a [`Model`] and one more row in [`FAMILIES`].
+
+mod gguf;
+mod llama;
+mod llava;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::Value;
+
+pub(crate) use self::gguf::Gguf;
+use crate::{
+    checkpoint::Files,
+    error::{EngineError, LoadError},
+    image::Preprocess,
+};
+
+/// Prompts are read in pieces of this many tokens: attention takes memory for the square of it, and between two pieces a job
+/// that nobody waits for ends.
+const CHUNK: usize = 512;
+
+/// No context is longer, whatever config.json says: the tables of positions grow with it.
+const MAX_CONTEXT: usize = 131_072;
+
+/// A decoder with the cache of the one text that it is working on.
+pub(crate) trait Model: Send {
+    fn family(&self) -> &'static str;
+
+    /// How many tokens prompt and answer may have together.
+    fn context(&self) -> usize;
+
+    /// What it wants of images, where it sees.
+    fn vision(&self) -> Option<&VisionSpec> {
+        None
+    }
+
+    /// Forgets what was before, reads the prompt, and returns the logits after its last token: `f32` of shape (vocabulary,).
+    fn prefill(&mut self, prompt: &Prompt<'_>) -> Result<Tensor, EngineError>;
+
+    /// Reads one more token. Logits as in [`Self::prefill`].
+    fn step(&mut self, token: u32) -> Result<Tensor, EngineError>;
+
+    /// Forgets the text and gives its memory back.
+    fn reset(&mut self);
+}
+
+/// What a model reads first.
+pub(crate) struct Prompt<'a> {
+    /// Every image takes [`VisionSpec::tokens_per_image`] image tokens in a row.
+    pub(crate) tokens: &'a [u32],
+    /// In the order of their tokens: `f32` of shape (3, height, width), preprocessed.
+    pub(crate) images: &'a [Tensor],
+    /// Asked between pieces of the prompt: true ends the work with [`EngineError::Cancelled`].
+    pub(crate) interrupted: &'a dyn Fn() -> bool,
+}
+
+/// What a model wants of images.
+#[derive(Clone, Debug)]
+pub(crate) struct VisionSpec {
+    pub(crate) image_token: u32,
+    pub(crate) tokens_per_image: usize,
+    pub(crate) preprocess: Preprocess,
+}
+
+/// What a family builds its model from. Tensors have the family's canonical names.
+pub(crate) struct Parts<'a> {
+    pub(crate) config: &'a Value,
+    pub(crate) files: &'a Files,
+    pub(crate) tensors: HashMap<String, Tensor>,
+    pub(crate) device: &'a Device,
+    pub(crate) dtype: DType,
+}
+
+/// A family that is loaded from a folder with safetensors.
+pub(crate) struct Family {
+    model_types: &'static [&'static str],
+    architectures: &'static [&'static str],
+    /// The name under which [`Self::build`] looks for a tensor that some version of transformers calls this.
+    pub(crate) canonical: fn(&str) -> String,
+    pub(crate) build: fn(Parts<'_>) -> Result<Box<dyn Model>, LoadError>,
+}
+
+pub(crate) const FAMILIES: &[Family] = &[
+    Family {
+        model_types: &["llama"],
+        architectures: &["LlamaForCausalLM"],
+        canonical: str::to_owned,
+        build: llama::build,
+    },
+    Family {
+        model_types: &["llava"],
+        architectures: &["LlavaForConditionalGeneration"],
+        canonical: llava::canonical,
+        build: llava::build,
+    },
+];
+
+/// The family that a config.json is of.
+pub(crate) fn family(config: &Value) -> Result<&'static Family, LoadError> {
+    let model_type = config.get("model_type").and_then(Value::as_str);
+    let architecture = config
+        .get("architectures")
+        .and_then(Value::as_array)
+        .and_then(|list| list.first()?.as_str());
+    let by_type = FAMILIES
+        .iter()
+        .find(|family| model_type.is_some_and(|name| family.model_types.contains(&name)));
+    let by_architecture = || {
+        FAMILIES
+            .iter()
+            .find(|family| architecture.is_some_and(|name| family.architectures.contains(&name)))
+    };
+    by_type.or_else(by_architecture).ok_or_else(|| {
+        let known: Vec<_> =
+            FAMILIES.iter().flat_map(|family| family.model_types).copied().collect();
+        LoadError::UnknownFamily {
+            found: format!("model_type {:?}", model_type.or(architecture).unwrap_or("(none)")),
+            known: known.join(", "),
+        }
+    })
+}
+
+/// Looks a tensor up before candle does, which panics over some that are missing.
+fn check_tensors(
+    tensors: &HashMap<String, Tensor>,
+    expected: impl IntoIterator<Item = (String, Vec<usize>)>,
+) -> Result<(), LoadError> {
+    for (name, shape) in expected {
+        let Some(tensor) = tensors.get(&name) else {
+            return Err(LoadError::MissingTensor { name });
+        };
+        if tensor.dims() != shape {
+            let found = tensor.dims().to_vec();
+            return Err(LoadError::Shape { name, expected: shape, found });
+        }
+    }
+    Ok(())
+}
+
+/// An error about config.json.
+fn bad_config(reason: impl Into<String>) -> LoadError {
+    LoadError::Config { file: "config.json".to_owned(), reason: reason.into() }
+}
+
+/// A whole number of config.json, or what transformers takes where there is none.
+fn count(config: &Value, key: &str, default: usize) -> Result<usize, LoadError> {
+    match config.get(key) {
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => value
+            .as_u64()
+            .filter(|number| *number > 0)
+            .and_then(|number| usize::try_from(number).ok())
+            .ok_or_else(|| bad_config(format!("{key} is {value}, which is no count"))),
+    }
+}

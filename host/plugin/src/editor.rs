@@ -1,0 +1,96 @@
+//! An editor component as a stage.
+
+use std::sync::Arc;
+
+use chain::{Edit, Editor, Mode, StageError, Verdict};
+use record::Record;
+use wasmtime::component::Instance as Linked;
+
+use crate::{
+    bindings::v0_1::{editor, types},
+    component::Loaded,
+    instance::Instance,
+    pack::Packer,
+};
+
+pub(crate) struct EditorInstance {
+    plugin: Arc<Loaded>,
+    instance: Instance,
+    guest: editor::Guest,
+    packer: Packer,
+}
+
+impl EditorInstance {
+    pub(crate) fn new(
+        plugin: Arc<Loaded>,
+        mut instance: Instance,
+        linked: &Linked,
+    ) -> Result<Self, StageError> {
+        let guest = editor::GuestIndices::new(&plugin.pre)
+            .and_then(|it| it.load(instance.store(), linked))
+            .map_err(|_| StageError::Instantiate)?;
+        Ok(Self { plugin, instance, guest, packer: Packer::new() })
+    }
+
+    /// What the guest said of one packed record, in the chain's terms.
+    fn verdict(&self, verdict: &editor::Verdict) -> Result<Verdict, StageError> {
+        match verdict.code {
+            0 => Ok(Verdict::Keep(Vec::new())),
+            1 => self.label(verdict.detail).map(Verdict::Drop),
+            2 => Ok(Verdict::Fail(verdict.detail)),
+            _ => Err(StageError::BadAnswer),
+        }
+    }
+
+    fn translate(&self, edit: &types::Edit) -> Result<Edit, StageError> {
+        let field = *self.packer.fields.get(edit.value as usize).ok_or(StageError::BadAnswer)?;
+        let mode = match edit.mode {
+            0 => Mode::Label,
+            1 => Mode::Pseudonym,
+            2 => Mode::Ellipsis,
+            _ => return Err(StageError::BadAnswer),
+        };
+        let label = self.label(edit.label)?;
+        Ok(Edit { field, start: edit.start as usize, end: edit.end as usize, label, mode })
+    }
+
+    /// Labels are declared before the first record is seen, so no content can hide in one.
+    fn label(&self, index: u32) -> Result<Arc<str>, StageError> {
+        self.plugin.setup.labels.get(index as usize).cloned().ok_or(StageError::BadAnswer)
+    }
+}
+
+impl Editor for EditorInstance {
+    fn edit(&mut self, batch: &[Record]) -> Result<Vec<Verdict>, StageError> {
+        let setup = &self.plugin.setup;
+        if !self.packer.pack(batch.iter(), &setup.reads, false) {
+            return Err(StageError::Memory);
+        }
+        let mut verdicts = vec![Verdict::Keep(Vec::new()); batch.len()];
+        if self.packer.records.is_empty() {
+            return Ok(verdicts);
+        }
+        self.packer.scan(&setup.patterns);
+        let (guest, packed) = (&self.guest, &self.packer.batch);
+        let answer = self.instance.enter(self.plugin.settings.limits.work, |store| {
+            guest.call_edit_batch(store, packed)
+        })?;
+        if answer.verdicts.len() != self.packer.records.len() {
+            return Err(StageError::BadAnswer);
+        }
+        for (packed, verdict) in answer.verdicts.iter().enumerate() {
+            verdicts[self.packer.records[packed]] = self.verdict(verdict)?;
+        }
+        for edit in &answer.edits {
+            let heads = &self.packer.batch.records;
+            let packed = heads.partition_point(|it| it.values_end <= edit.value);
+            let record = *self.packer.records.get(packed).ok_or(StageError::BadAnswer)?;
+            let edit = self.translate(edit)?;
+            // Edits of a record that is dropped or refused have nothing to do.
+            if let Verdict::Keep(edits) = &mut verdicts[record] {
+                edits.push(edit);
+            }
+        }
+        Ok(verdicts)
+    }
+}

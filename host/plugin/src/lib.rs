@@ -1,0 +1,33 @@
+//! Components as stages of a chain: loading, limits, and the crossing of the boundary.
+//!
+//! Invariants: types generated from WIT never leave [`bindings`] and [`pack`]; nothing that a guest says is repeated in an
+//! error, except what it says of its own configuration; an instance that failed is never entered again.
+//!
+//! # Layout
+//! - [`runtime`]: the wasmtime engine, the epoch clock and the linker.
+//! - [`component`]: a loaded, checked and configured component: its role, description and setup.
+//! - [`instance`]: one store, one deadline for each entry. [`limits`]: what a guest may use.
+//! - [`editor`], [`formatter`], [`handler`]: the three roles as stages.
+//! - [`pack`]: records to a batch. [`patterns`]: what the host scans for on a guest's behalf.
+
+pub mod bindings;
+pub mod component;
+mod editor;
+pub mod error;
+mod formatter;
+mod handler;
+mod instance;
+pub mod limits;
+mod pack;
+mod patterns;
+pub mod runtime;
+
+pub use self::{
+    component::{Description, Grants, Plugin, Role, Settings},
+    error::{Diagnostic, LoadError},
+    limits::Limits,
+    runtime::Runtime,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! What a guest may use. Every entry into it is bounded in time, memory, stack and tables.
+
+use std::time::Duration;
+
+use wasmtime::ResourceLimiter;
+
+/// How often the epoch advances: the grain of every deadline.
+pub(crate) const EPOCH: Duration = Duration::from_millis(10);
+/// Stack of a guest: recursion in a formatter is shallow, and wasmtime's default is 512 KiB as well.
+pub(crate) const STACK_BYTES: usize = 512 << 10;
+/// Elements of a table: a large guest has a few thousand functions.
+const TABLE_ELEMENTS_MAX: usize = 20_000;
+
+/// Limits of one plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory of one instance, in bytes.
+    pub memory: usize,
+    /// One batch: edit, format or handle.
+    pub work: Duration,
+    /// Instantiate, describe and configure, each.
+    pub setup: Duration,
+}
+
+impl Default for Limits {
+    /// 64 MiB holds a batch of 64 records of 100 kB several times over. Half a second is hundreds of times what a batch
+    /// takes, so that a busy machine is not mistaken for a loop. A guest in an interpreted language may take seconds to start.
+    fn default() -> Self {
+        Self { memory: 64 << 20, work: Duration::from_millis(500), setup: Duration::from_secs(10) }
+    }
+}
+
+/// The limiter of one store, which also remembers that it said no: the trap that follows looks like any other.
+pub(crate) struct Limiter {
+    memory: usize,
+    pub(crate) refused: bool,
+}
+
+impl Limiter {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self { memory: limits.memory, refused: false }
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let allowed = desired <= self.memory;
+        self.refused |= !allowed;
+        Ok(allowed)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let allowed = desired <= TABLE_ELEMENTS_MAX;
+        self.refused |= !allowed;
+        Ok(allowed)
+    }
+
+    /// A component with an adapter has two or three core instances.
+    fn instances(&self) -> usize {
+        16
+    }
+
+    fn memories(&self) -> usize {
+        4
+    }
+
+    fn tables(&self) -> usize {
+        16
+    }
+}

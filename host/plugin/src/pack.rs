@@ -1,0 +1,177 @@
+//! Records to a batch: only the fields that a plugin reads, all text back to back, everything else numbers.
+
+use std::ops::Range;
+
+use record::{Name, Record, Stream, Value};
+
+use crate::{
+    bindings::v0_1::types::{Batch, Head, Span, Value as Packed},
+    patterns::Patterns,
+};
+
+/// Text of one batch, in bytes: what the memory of a guest at its default limit can hold. A larger batch is not packed.
+const TEXT_MAX: usize = 48 << 20;
+
+/// Which fields a plugin asked for.
+pub(crate) struct Reads {
+    every: bool,
+    content: bool,
+    names: Vec<String>,
+}
+
+impl Reads {
+    pub(crate) fn new(reads: &[String]) -> Self {
+        Self {
+            every: reads.iter().any(|it| it == "*"),
+            content: reads.iter().any(|it| it == "content"),
+            names: reads.iter().filter(|it| *it != "*" && *it != "content").cloned().collect(),
+        }
+    }
+
+    /// Whether the plugin reads no field at all: it is then shown every record's head.
+    fn is_empty(&self) -> bool {
+        !self.every && !self.content && self.names.is_empty()
+    }
+
+    fn wants(&self, field: &record::Field) -> bool {
+        self.every
+            || self.names.iter().any(|it| *it == field.name)
+            || (self.content && field.is_content())
+    }
+}
+
+/// A reusable batch, and where each of its records and values came from.
+pub(crate) struct Packer {
+    pub(crate) batch: Batch,
+    /// For each packed record, its index in what was given.
+    pub(crate) records: Vec<usize>,
+    /// For each packed value, the index of its field in its record.
+    pub(crate) fields: Vec<usize>,
+    /// The names behind `batch.names`.
+    names: Vec<Name>,
+}
+
+impl Packer {
+    pub(crate) fn new() -> Self {
+        let batch = Batch {
+            text: String::new(),
+            names: Vec::new(),
+            records: Vec::new(),
+            values: Vec::new(),
+            hits: Vec::new(),
+        };
+        Self { batch, records: Vec::new(), fields: Vec::new(), names: Vec::new() }
+    }
+
+    /// Packs what `reads` asks for. A record that has none of the fields asked for is left out, unless none is asked for or
+    /// `all` is set. The answer is false when the text is too large for one batch.
+    pub(crate) fn pack<'a>(
+        &mut self,
+        records: impl Iterator<Item = &'a Record>,
+        reads: &Reads,
+        all: bool,
+    ) -> bool {
+        self.clear();
+        for (index, record) in records.enumerate() {
+            let first = self.batch.values.len();
+            for (field, it) in record.fields.iter().enumerate() {
+                if reads.wants(it) {
+                    self.value(field, it);
+                }
+            }
+            if all || reads.is_empty() || self.batch.values.len() > first {
+                self.head(index, record, all);
+            }
+            if self.batch.text.len() > TEXT_MAX {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Adds what the host finds of the plugin's patterns.
+    pub(crate) fn scan(&mut self, patterns: &Patterns) {
+        for (index, value) in self.batch.values.iter().enumerate() {
+            if value.kind == TEXT {
+                let text = &self.batch.text[range(value.bits)];
+                patterns.scan(narrow(index), text, &mut self.batch.hits);
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.batch.text.clear();
+        self.batch.names.clear();
+        self.batch.records.clear();
+        self.batch.values.clear();
+        self.batch.hits.clear();
+        self.records.clear();
+        self.fields.clear();
+        self.names.clear();
+    }
+
+    fn value(&mut self, index: usize, field: &record::Field) {
+        let name = self.name(&field.name);
+        let (kind, bits) = match &field.value {
+            Value::Text(it) => {
+                let span = self.text(it);
+                (TEXT, u64::from(span.start) | u64::from(span.end) << 32)
+            }
+            Value::Int(it) => (1, it.cast_unsigned()),
+            Value::Float(it) => (2, it.to_bits()),
+            Value::Bool(it) => (3, u64::from(*it)),
+        };
+        self.batch.values.push(Packed { name, kind, bits, flags: u32::from(field.is_content()) });
+        self.fields.push(index);
+    }
+
+    fn head(&mut self, index: usize, record: &Record, ids: bool) {
+        let event = self.name(&record.event);
+        // An editor has no use for ids: they are no content, and not its to change.
+        let context = record.context.as_ref().filter(|_| ids);
+        let request_id = self.text(context.map_or("", |it| &it.request_id));
+        let short_id = self.text(context.map_or("", |it| &it.short_id));
+        self.batch.records.push(Head {
+            time: record.time,
+            utc_offset: record.utc_offset,
+            severity: u32::from(record.severity.number()),
+            event,
+            stream: u32::from(record.stream == Stream::Engine),
+            seq: record.seq,
+            flags: u32::from(record.stub.is_some()),
+            request_id,
+            short_id,
+            values_end: narrow(self.batch.values.len()),
+        });
+        self.records.push(index);
+    }
+
+    fn text(&mut self, text: &str) -> Span {
+        let start = narrow(self.batch.text.len());
+        self.batch.text.push_str(text);
+        Span { start, end: narrow(self.batch.text.len()) }
+    }
+
+    /// Index of a name in the batch. There are a few dozen, so a scan beats a map.
+    fn name(&mut self, name: &Name) -> u32 {
+        let known = self.names.iter().position(|it| it == name);
+        let index = known.unwrap_or_else(|| {
+            let span = self.text(name);
+            self.batch.names.push(span);
+            self.names.push(name.clone());
+            self.names.len() - 1
+        });
+        narrow(index)
+    }
+}
+
+const TEXT: u32 = 0;
+
+fn range(bits: u64) -> Range<usize> {
+    (bits & 0xffff_ffff) as usize..(bits >> 32) as usize
+}
+
+/// Everything in a batch is smaller than its text limit, or a few numbers a field.
+fn narrow(it: usize) -> u32 {
+    u32::try_from(it).unwrap_or(u32::MAX)
+}

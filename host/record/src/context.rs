@@ -1,0 +1,31 @@
+//! The request that a record belongs to.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+/// What all records of one request share. Nothing in it is content: ids are made by the server, or were checked to be
+/// UUIDs when a client sent them, and the chain's name comes from the configuration.
+#[derive(Debug)]
+pub struct RequestContext {
+    /// A UUID.
+    pub request_id: String,
+    /// The first 8 hexadecimal digits, for people.
+    pub short_id: String,
+    /// Name of the chain that the request's records run through; resolved once, when the request began.
+    pub chain: Arc<str>,
+    next_seq: AtomicU32,
+}
+
+impl RequestContext {
+    pub fn new(request_id: String, chain: Arc<str>) -> Self {
+        let short_id = request_id.chars().filter(char::is_ascii_hexdigit).take(8).collect();
+        Self { request_id, short_id, chain, next_seq: AtomicU32::new(0) }
+    }
+
+    /// The next position in the request, from 0, with no holes.
+    pub fn next_seq(&self) -> u32 {
+        self.next_seq.fetch_add(1, Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,127 @@
+//! What happens around every request: its ids, the end of a panic, and a word at DEBUG for requests that make no records.
+
+use std::{panic::AssertUnwindSafe, time::Instant};
+
+use axum::{
+    extract::Request,
+    http::{Method, StatusCode, Uri},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use futures_util::FutureExt as _;
+use record::field;
+
+use crate::{
+    chat, error::ApiError, generate::milliseconds, request_id::RequestIds, request_log::TARGET,
+    vision,
+};
+
+/// Paths come from anybody; more of one than this explains nothing.
+const PATH_CHARS: usize = 512;
+
+pub(crate) async fn access(mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let ids = RequestIds::from_headers(request.headers());
+    let method = request.method().clone();
+    let path: String = request.uri().path().chars().take(PATH_CHARS).collect();
+    request.extensions_mut().insert(ids.clone());
+
+    // A request that makes records is held by its `RequestLog`, which sees the panic too and logs it.
+    let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let mut response = outcome.unwrap_or_else(|_| ApiError::Panic.into_response());
+    ids.write(response.headers_mut());
+
+    if !has_records(&method, &path) {
+        visited(&method, &path, response.status(), started);
+    }
+    response
+}
+
+fn has_records(method: &Method, path: &str) -> bool {
+    method == Method::POST && matches!(path, chat::ROUTE | vision::ROUTE)
+}
+
+/// At DEBUG, so that probes don't drown the log; a panic is never a detail.
+fn visited(method: &Method, path: &str, status: StatusCode, started: Instant) {
+    let status = u64::from(status.as_u16());
+    let total = milliseconds(started.elapsed());
+    if status == 500 {
+        tracing::error!(
+            target: TARGET,
+            event = "http.access",
+            { field::HTTP_REQUEST_METHOD } = method.as_str(),
+            { field::URL_PATH } = path,
+            { field::HTTP_RESPONSE_STATUS_CODE } = status,
+            { field::ENDPOINT_TOTAL_MS } = total,
+        );
+    } else {
+        tracing::debug!(
+            target: TARGET,
+            event = "http.access",
+            { field::HTTP_REQUEST_METHOD } = method.as_str(),
+            { field::URL_PATH } = path,
+            { field::HTTP_RESPONSE_STATUS_CODE } = status,
+            { field::ENDPOINT_TOTAL_MS } = total,
+        );
+    }
+}
+
+pub(crate) async fn unknown_route(method: Method, uri: Uri) -> ApiError {
+    ApiError::UnknownRoute { method: method.to_string(), path: uri.path().to_owned() }
+}
+
+/// The router adds the `allow` header.
+pub(crate) async fn wrong_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::WrongMethod { method: method.to_string(), path: uri.path().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        Router,
+        body::{Body, to_bytes},
+        http::header,
+        middleware,
+        routing::get,
+    };
+    use serde_json::Value;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    fn router() -> Router {
+        async fn boom() -> Response {
+            panic!("a bug")
+        }
+        Router::new()
+            .route("/boom", get(boom))
+            .fallback(unknown_route)
+            .method_not_allowed_fallback(wrong_method)
+            .layer(middleware::from_fn(access))
+    }
+
+    async fn check(method: &str, path: &str, status: u16, code: &str) -> Response {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("x-request-id", "mine")
+            .body(Body::empty())
+            .unwrap();
+        let (parts, body) = router().oneshot(request).await.unwrap().into_parts();
+        let bytes = to_bytes(body, 1 << 16).await.unwrap();
+        let value: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(parts.status.as_u16(), status, "{method} {path}");
+        assert_eq!(value["error"]["code"], code);
+        assert_eq!(parts.headers["x-request-id"], "mine");
+        assert_eq!(parts.headers["x-bucksaw-request-id"].len(), 36);
+        Response::from_parts(parts, Body::empty())
+    }
+
+    #[tokio::test]
+    async fn what_no_handler_answers_has_ids_and_the_apis_shape() {
+        check("GET", "/nowhere", 404, "unknown_route").await;
+        check("GET", "/boom", 500, "panic").await;
+        let response = check("POST", "/boom", 405, "method_not_allowed").await;
+        assert_eq!(response.headers()[header::ALLOW], "GET,HEAD");
+    }
+}

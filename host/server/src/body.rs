@@ -1,0 +1,98 @@
+//! The body of a request: read under the server's own limits, so that one too large or not JSON is answered in the API's
+//! shape and recorded.
+
+use axum::body::{Body, HttpBody as _};
+use futures_util::StreamExt as _;
+use serde_json::Value;
+
+use crate::{Limits, error::ApiError, fields::Fields};
+
+/// Above this, parsing takes long enough (a millisecond and more) to be a burden to other requests of the same thread.
+const PARSE_ASIDE: usize = 256 << 10;
+
+/// A client may announce much and send nothing: more than this is only allocated as it arrives.
+const ALLOCATE_AHEAD: u64 = 1 << 20;
+
+pub(crate) async fn read(body: Body, limits: &Limits) -> Result<Vec<u8>, ApiError> {
+    let limit = limits.body_bytes;
+    // With a content-length that is too large nothing needs to be read at all.
+    let announced = body.size_hint().lower();
+    if announced > limit as u64 {
+        return Err(ApiError::BodyTooLarge { limit });
+    }
+    let whole = async {
+        let mut bytes = Vec::with_capacity(announced.min(ALLOCATE_AHEAD) as usize);
+        let mut chunks = body.into_data_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|_| ApiError::BodyAborted)?;
+            if bytes.len() + chunk.len() > limit {
+                return Err(ApiError::BodyTooLarge { limit });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    };
+    match tokio::time::timeout(limits.body_time, whole).await {
+        Ok(bytes) => bytes,
+        Err(_) => Err(ApiError::BodyTooSlow { seconds: limits.body_time.as_secs() }),
+    }
+}
+
+pub(crate) async fn parse(bytes: Vec<u8>) -> Result<Fields, ApiError> {
+    if bytes.len() <= PARSE_ASIDE {
+        return object(&bytes);
+    }
+    match tokio::task::spawn_blocking(move || object(&bytes)).await {
+        Ok(fields) => fields,
+        Err(_) => Err(ApiError::Panic),
+    }
+}
+
+fn object(bytes: &[u8]) -> Result<Fields, ApiError> {
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(map)) => Ok(Fields::new(map)),
+        Ok(other) => Err(ApiError::NotAnObject(crate::fields::kind(&other))),
+        Err(error) => Err(ApiError::BadJson(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_that_is_no_object_says_what_and_where() {
+        let check = |text: &str, expected: &str| {
+            let error = object(text.as_bytes()).err().map(|it| it.to_string()).unwrap_or_default();
+            assert!(error.contains(expected), "{text}: {error}");
+        };
+        check("{}", "");
+        check("{\"a\": tru}", "line 1 column");
+        check("{\"a\":\n 1,}", "line 2 column");
+        check("", "line 1 column 0");
+        check("[1]", "not an array");
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_refused_whether_announced_or_not() {
+        let limits = Limits { body_bytes: 4, ..Limits::default() };
+        assert_eq!(read(Body::from("1234"), &limits).await.unwrap(), b"1234");
+
+        let announced = read(Body::from("12345"), &limits).await;
+        assert!(matches!(announced, Err(ApiError::BodyTooLarge { limit: 4 })));
+
+        let chunks = ["123", "45"].map(Ok::<_, std::convert::Infallible>);
+        let unannounced = Body::from_stream(futures_util::stream::iter(chunks));
+        assert!(matches!(
+            read(unannounced, &limits).await,
+            Err(ApiError::BodyTooLarge { limit: 4 })
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_nobodys_fault_but_the_clients() {
+        let broken = [Ok("1"), Err(std::io::Error::other("reset"))];
+        let body = Body::from_stream(futures_util::stream::iter(broken));
+        assert!(matches!(read(body, &Limits::default()).await, Err(ApiError::BodyAborted)));
+    }
+}

@@ -1,0 +1,274 @@
+//! Every answer that is not a success: its text, its HTTP status, and the OpenAI error object's `type`, `param` and `code`.
+//! The code is also the `error.type` of the log, so it comes from a closed set and never from a request.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use engine::{EngineError, ServedModel, SubmitError};
+use serde_json::{Value, json};
+
+use crate::image::ImageError;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// The parser's text, which ends with the line and the column.
+    #[error("the request body is not valid json: {0}")]
+    BadJson(String),
+    #[error("the request body must be a json object, not {0}")]
+    NotAnObject(&'static str),
+    #[error("the query string is not valid: {0}")]
+    BadQuery(String),
+    #[error("the request body is larger than {limit} bytes: send fewer or smaller images")]
+    BodyTooLarge { limit: usize },
+    #[error("the request body did not arrive within {seconds} s: send it again")]
+    BodyTooSlow { seconds: u64 },
+    #[error("the connection ended before the request body did")]
+    BodyAborted,
+    #[error("{param} is missing: {hint}")]
+    Missing { param: String, hint: &'static str },
+    #[error("{param} {reason}")]
+    Invalid { param: String, reason: String },
+    #[error("{param} is not supported: {reason}")]
+    Unsupported { param: String, reason: &'static str },
+    #[error("{param}: {source}")]
+    Image { param: String, source: ImageError },
+    #[error("no {param} is called {name:?}; there is {known}")]
+    UnknownModel { param: &'static str, name: String, known: String },
+    #[error("model {model:?} cannot see images: ask for one with vision, or send none")]
+    NoVision { model: String },
+    #[error("there is no {method} {path} here: see /v1/chat/completions, /vision, /v1/models")]
+    UnknownRoute { method: String, path: String },
+    #[error("{path} does not take {method}: see the allow header")]
+    WrongMethod { method: String, path: String },
+    #[error("the queue of {capacity} requests is full: try again shortly")]
+    QueueFull { capacity: usize },
+    #[error("the server is shutting down: try another one, or this one shortly")]
+    ShuttingDown,
+    #[error("{0}")]
+    Engine(EngineError),
+    #[error("the engine stopped before the answer was complete: see the log of the server")]
+    EngineGone,
+    #[error("the server failed while it handled the request: see its log")]
+    Panic,
+}
+
+/// Which terminal record an error ends a request with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The client's, or the server refused before it began: `request.rejected`.
+    Refused,
+    /// The server's: `request.failed`.
+    Failed,
+    /// Nobody is there to hear of it: `request.cancelled`.
+    Left,
+}
+
+const INVALID: &str = "invalid_request_error";
+const SERVER: &str = "server_error";
+
+impl ApiError {
+    pub(crate) fn invalid(param: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid { param: param.into(), reason: reason.into() }
+    }
+
+    /// `param` is `model` or `adapter`.
+    pub(crate) fn unknown_model(
+        param: &'static str,
+        name: impl Into<String>,
+        models: &[ServedModel],
+    ) -> Self {
+        let wanted = models.iter().filter(|it| param != "adapter" || it.parent.is_some());
+        let known: Vec<_> = wanted.map(|it| it.name.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        Self::UnknownModel { param, name: name.into(), known }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.class().0
+    }
+
+    /// `error.type` of the log and `code` of the answer.
+    pub(crate) fn code(&self) -> &'static str {
+        self.class().2
+    }
+
+    /// Whether it needs a person at once: the log gives it CRITICAL.
+    pub(crate) fn is_critical(&self) -> bool {
+        matches!(self, Self::Engine(EngineError::OutOfMemory(_)))
+    }
+
+    pub(crate) fn blame(&self) -> Blame {
+        match self {
+            Self::BodyAborted => Blame::Left,
+            // An orderly end is no failure, and must not alert anybody.
+            Self::ShuttingDown => Blame::Refused,
+            _ if self.status().is_client_error() => Blame::Refused,
+            _ => Blame::Failed,
+        }
+    }
+
+    /// Status, `type` and `code`.
+    fn class(&self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::BadJson(_) | Self::NotAnObject(_) => (S::BAD_REQUEST, INVALID, "invalid_json"),
+            Self::BadQuery(_) => (S::BAD_REQUEST, INVALID, "invalid_query"),
+            Self::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
+            Self::BodyTooSlow { .. } => (S::REQUEST_TIMEOUT, INVALID, "body_too_slow"),
+            Self::BodyAborted => (S::BAD_REQUEST, INVALID, "body_aborted"),
+            Self::Missing { .. } => (S::BAD_REQUEST, INVALID, "missing_required_parameter"),
+            Self::Invalid { .. } => (S::BAD_REQUEST, INVALID, "invalid_value"),
+            Self::Unsupported { .. } => (S::BAD_REQUEST, INVALID, "unsupported_parameter"),
+            Self::Image { source, .. } => (S::BAD_REQUEST, INVALID, source.code()),
+            Self::UnknownModel { .. } => (S::NOT_FOUND, INVALID, "model_not_found"),
+            Self::NoVision { .. } => (S::BAD_REQUEST, INVALID, "no_vision"),
+            Self::UnknownRoute { .. } => (S::NOT_FOUND, INVALID, "unknown_route"),
+            Self::WrongMethod { .. } => (S::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
+            Self::QueueFull { .. } => (S::TOO_MANY_REQUESTS, "rate_limit_error", "queue_full"),
+            Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, SERVER, "shutting_down"),
+            Self::Engine(it) if it.is_client_error() => (S::BAD_REQUEST, INVALID, it.error_type()),
+            Self::Engine(it @ EngineError::OutOfMemory(_)) => {
+                (S::SERVICE_UNAVAILABLE, SERVER, it.error_type())
+            }
+            Self::Engine(it) => (S::INTERNAL_SERVER_ERROR, SERVER, it.error_type()),
+            Self::EngineGone => (S::INTERNAL_SERVER_ERROR, SERVER, "engine_gone"),
+            Self::Panic => (S::INTERNAL_SERVER_ERROR, SERVER, "panic"),
+        }
+    }
+
+    fn param(&self) -> Option<&str> {
+        match self {
+            Self::Missing { param, .. }
+            | Self::Invalid { param, .. }
+            | Self::Unsupported { param, .. }
+            | Self::Image { param, .. } => Some(param),
+            Self::UnknownModel { param, .. } => Some(param),
+            Self::NoVision { .. } => Some("model"),
+            _ => None,
+        }
+    }
+
+    /// The OpenAI error object: a whole answer, or one event of a stream.
+    pub(crate) fn body(&self) -> Value {
+        let (_, kind, code) = self.class();
+        json!({
+            "error": {
+                "message": self.to_string(),
+                "type": kind,
+                "param": self.param(),
+                "code": code,
+            }
+        })
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status(), Json(self.body())).into_response();
+        let headers = response.headers_mut();
+        match self {
+            Self::QueueFull { .. } | Self::ShuttingDown => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            // The rest of the body is still on its way; the next request can't begin behind it.
+            Self::BodyTooLarge { .. } | Self::BodyTooSlow { .. } => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+impl From<EngineError> for ApiError {
+    fn from(it: EngineError) -> Self {
+        Self::Engine(it)
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(it: SubmitError) -> Self {
+        match it {
+            SubmitError::QueueFull { capacity } => Self::QueueFull { capacity },
+            SubmitError::UnknownModel(name) => Self::UnknownModel {
+                param: "model",
+                name,
+                known: "a list at /v1/models".to_owned(),
+            },
+            SubmitError::NoVision(model) => Self::NoVision { model },
+            SubmitError::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_has_its_status_type_code_param_and_blame() {
+        let check = |error: ApiError, status: u16, kind: &str, code: &str, param: Option<&str>| {
+            let body = error.body();
+            let object = &body["error"];
+            assert_eq!(error.status().as_u16(), status, "{error}");
+            assert_eq!(object["type"], kind, "{error}");
+            assert_eq!(object["code"], code, "{error}");
+            assert_eq!(object["param"].as_str(), param, "{error}");
+            assert_eq!(object["message"], error.to_string());
+            error.blame()
+        };
+        let refused = [
+            check(ApiError::BadJson("x".to_owned()), 400, INVALID, "invalid_json", None),
+            check(ApiError::BodyTooLarge { limit: 1 }, 413, INVALID, "body_too_large", None),
+            check(
+                ApiError::invalid("top_p", "is odd"),
+                400,
+                INVALID,
+                "invalid_value",
+                Some("top_p"),
+            ),
+            check(
+                SubmitError::QueueFull { capacity: 4 }.into(),
+                429,
+                "rate_limit_error",
+                "queue_full",
+                None,
+            ),
+            check(SubmitError::ShuttingDown.into(), 503, SERVER, "shutting_down", None),
+            check(
+                SubmitError::UnknownModel("m".to_owned()).into(),
+                404,
+                INVALID,
+                "model_not_found",
+                Some("model"),
+            ),
+            check(
+                SubmitError::NoVision("m".to_owned()).into(),
+                400,
+                INVALID,
+                "no_vision",
+                Some("model"),
+            ),
+        ];
+        assert!(refused.iter().all(|it| *it == Blame::Refused));
+        assert_eq!(check(ApiError::Panic, 500, SERVER, "panic", None), Blame::Failed);
+        assert_eq!(check(ApiError::EngineGone, 500, SERVER, "engine_gone", None), Blame::Failed);
+        assert_eq!(check(ApiError::BodyAborted, 400, INVALID, "body_aborted", None), Blame::Left);
+
+        let memory = ApiError::Engine(EngineError::OutOfMemory("no room".to_owned()));
+        assert_eq!((memory.status().as_u16(), memory.blame()), (503, Blame::Failed));
+        assert!(memory.is_critical());
+    }
+
+    #[test]
+    fn headers_tell_a_client_when_to_come_back_and_when_the_connection_ends() {
+        let check = |error: ApiError, name: header::HeaderName, value: &str| {
+            assert_eq!(error.into_response().headers()[name], value);
+        };
+        check(ApiError::QueueFull { capacity: 1 }, header::RETRY_AFTER, "1");
+        check(ApiError::ShuttingDown, header::RETRY_AFTER, "1");
+        check(ApiError::BodyTooLarge { limit: 1 }, header::CONNECTION, "close");
+    }
+}

@@ -1,0 +1,60 @@
+//! What a request may ask for. Each default has its reason beside it.
+
+use std::time::Duration;
+
+const MIB: usize = 1 << 20;
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// 32 MiB: eight photos of 3 MB in base64, which makes four bytes out of three.
+    pub body_bytes: usize,
+    /// 30 s: the whole body, so that a client that drips bytes can't hold a connection for ever.
+    pub body_time: Duration,
+    /// 1024: longer conversations fit no context, and each message costs work in the chat template.
+    pub messages: usize,
+    /// A million: some 250 000 tokens, more than any context here, and little enough to tokenize in well under a second.
+    pub prompt_chars: usize,
+    /// 8: each becomes hundreds of tokens.
+    pub images: usize,
+    /// 20 MiB of one image file: what the OpenAI API took for long, so clients that shrink images shrink to it.
+    pub image_bytes: usize,
+    /// 64 million: every phone camera's usual output, and a third of Pillow's alarm (178 956 970).
+    /// A file of 400 kB can claim 400 million.
+    pub image_pixels: u64,
+    /// 512 MiB: 64 million pixels at 8 bytes, the widest that common files hold (RGBA of 16 bits).
+    pub image_alloc: u64,
+    /// 2 at a time: with `image_alloc` it bounds the memory that decoding may take to 1 GiB.
+    pub image_decoders: usize,
+    /// 131 072: as long as the longest contexts in use. The engine stops at its own model's context anyway.
+    pub max_tokens: usize,
+    /// 16: OpenAI allows 4, others more; each is searched for after every token.
+    pub stop_sequences: usize,
+    /// 256: the engine holds back that much text while it could still be the start of one.
+    pub stop_chars: usize,
+    /// 10 s: a stream waits so long for the engine's first word, so that an early failure is an HTTP status and not an
+    /// error inside a stream that began with 200. After that it begins and keeps alive.
+    pub first_event: Duration,
+    /// 15 s between comments on a silent stream: proxies cut idle connections at 30 s and more.
+    pub keep_alive: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 32 * MIB,
+            body_time: Duration::from_secs(30),
+            messages: 1024,
+            prompt_chars: 1_000_000,
+            images: 8,
+            image_bytes: 20 * MIB,
+            image_pixels: 64_000_000,
+            image_alloc: 512 * MIB as u64,
+            image_decoders: 2,
+            max_tokens: 131_072,
+            stop_sequences: 16,
+            stop_chars: 256,
+            first_event: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(15),
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! `POST /vision`: one prompt, some images, one answer. The guide's own endpoint.
+//!
+//! It takes JSON, or the image itself as the body with everything else in the query string:
+//! `curl --data-binary @cat.png -H 'content-type: image/png' 'localhost:8000/vision?prompt=What+is+it'`.
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Query, Request, State},
+    http::{StatusCode, Uri, header, request::Parts},
+    response::{IntoResponse as _, Response},
+};
+use engine::Finished;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Limits, body,
+    chat::{schema::check_size, usage},
+    error::ApiError,
+    fields::{Fields, wrong},
+    generate::{self, Defaults, Draft, ImageSource, Piece, Running, Turn, tokens_per_second},
+    image::{Encoded, ImageFacts},
+    models::{self, Wanted},
+    params::Params,
+    request_log::{Arrival, RequestLog},
+    state::App,
+};
+
+pub(crate) const ROUTE: &str = "/vision";
+
+/// Greedy: the same image and prompt give the same answer, which is what people who debug image analysis want.
+const DEFAULTS: Defaults = Defaults { max_tokens: Some(512), temperature: 0.0 };
+
+#[derive(Debug)]
+struct VisionRequest {
+    model: Option<String>,
+    draft: Draft,
+}
+
+pub(crate) async fn vision(State(app): State<App>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let mut log = RequestLog::new(Arrival::new(&app, &parts, ROUTE));
+    match answer(&app, &mut log, &parts, body).await {
+        Ok(value) => {
+            log.finish(StatusCode::OK);
+            Json(value).into_response()
+        }
+        Err(error) => {
+            log.refuse(&error);
+            error.into_response()
+        }
+    }
+}
+
+async fn answer(
+    app: &App,
+    log: &mut RequestLog,
+    parts: &Parts,
+    body: Body,
+) -> Result<Value, ApiError> {
+    let limits = app.limits();
+    let bytes = body::read(body, limits).await?;
+    log.body(bytes.len());
+    let (mut fields, raw) = if is_image(parts) {
+        (query(&parts.uri)?, Some(bytes))
+    } else {
+        (body::parse(bytes).await?, None)
+    };
+    log.received(fields.peek_text("model"), false);
+
+    let request = VisionRequest::take(&mut fields, raw, limits)?;
+    let wanted = Wanted {
+        model: request.model.as_deref(),
+        adapter: request.draft.adapter.as_deref(),
+        images: request.draft.images() > 0,
+    };
+    let model = models::resolve(app.engine().models(), wanted)?;
+    let output = request.draft.params.output;
+    let id = log.ids().id.clone();
+    log.response_id(&id);
+    let Running { mut events, images } =
+        generate::start(app, log, model, request.draft, DEFAULTS).await?;
+    let (text, finished) = generate::collect(&mut events).await?;
+    generate::conclude(log, &text, &finished, output);
+
+    let mut value = json!({
+        "request_id": id,
+        "model": model.name,
+        "response": text,
+        "finish_reason": finished.reason.as_str(),
+        "usage": usage(&finished),
+        "timings": timings(&finished, log.elapsed_ms()),
+    });
+    match images.as_slice() {
+        [] => {}
+        [image] => value["image"] = describe(image),
+        images => value["images"] = images.iter().map(describe).collect(),
+    }
+    Ok(value)
+}
+
+/// Rounded as the log's own lines are, so that the two agree.
+fn timings(finished: &Finished, total_ms: f64) -> Value {
+    json!({
+        "generation_ms": generate::milliseconds(finished.timings.generation).round() as u64,
+        "tokens_per_second": (tokens_per_second(finished) * 10.0).round() / 10.0,
+        "endpoint_total_ms": total_ms.round() as u64,
+    })
+}
+
+fn describe(image: &ImageFacts) -> Value {
+    json!({"width": image.width, "height": image.height, "mode": image.mode})
+}
+
+fn is_image(parts: &Parts) -> bool {
+    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    kind.and_then(|it| it.get(..6)).is_some_and(|it| it.eq_ignore_ascii_case("image/"))
+}
+
+/// The query string as the fields that JSON would have.
+fn query(uri: &Uri) -> Result<Fields, ApiError> {
+    const NOT_TEXT: [&str; 7] =
+        ["max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "seed", "stream"];
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|error| ApiError::BadQuery(error.to_string()))?;
+    let mut map = Map::new();
+    for (name, text) in pairs {
+        let value = match name.as_str() {
+            "response_format" => json!({"type": text}),
+            // What is no number or boolean stays text, and is refused by its name later.
+            it if NOT_TEXT.contains(&it) => {
+                serde_json::from_str(&text).unwrap_or(Value::String(text))
+            }
+            _ => Value::String(text),
+        };
+        map.insert(name, value);
+    }
+    Ok(Fields::new(map))
+}
+
+impl VisionRequest {
+    fn take(fields: &mut Fields, raw: Option<Vec<u8>>, limits: &Limits) -> Result<Self, ApiError> {
+        if fields.flag("stream")?.unwrap_or(false) {
+            return Err(ApiError::Unsupported {
+                param: "stream".to_owned(),
+                reason: "ask /v1/chat/completions for a stream",
+            });
+        }
+        let model = fields.text("model")?.filter(|it| !it.is_empty());
+        let lora = fields.text("lora")?;
+        let adapter = fields.text("adapter")?.or(lora).filter(|it| !it.is_empty());
+        let params = Params::take(fields, limits)?;
+        let prompt = fields.text("prompt")?.ok_or_else(|| ApiError::Missing {
+            param: "prompt".to_owned(),
+            hint: "say what to do with the image",
+        })?;
+        let images = match raw {
+            None => images(fields)?,
+            Some(bytes) => {
+                vec![ImageSource { param: "body".to_owned(), encoded: Encoded::Raw(bytes) }]
+            }
+        };
+        // Images first: so do the processors of the usual vision models.
+        let mut pieces: Vec<_> = images.into_iter().map(Piece::Image).collect();
+        pieces.push(Piece::Text(prompt));
+        let turns = vec![Turn { role: "user".to_owned(), pieces }];
+        let draft = Draft { turns, params, adapter };
+        check_size(&draft, ["prompt", "images"], limits)?;
+        Ok(Self { model, draft })
+    }
+}
+
+fn images(fields: &mut Fields) -> Result<Vec<ImageSource>, ApiError> {
+    let source = |param: String, text| match Encoded::from_text(text) {
+        Ok(encoded) => Ok(ImageSource { param, encoded }),
+        Err(source) => Err(ApiError::Image { param, source }),
+    };
+    let one = fields.text("image")?;
+    let many = fields.array("images")?;
+    match (one, many) {
+        (Some(_), Some(_)) => Err(ApiError::invalid("images", "must not come with image")),
+        (Some(text), None) => Ok(vec![source("image".to_owned(), text)?]),
+        (None, Some(values)) => values
+            .into_iter()
+            .enumerate()
+            .map(|(index, value)| {
+                let param = format!("images[{index}]");
+                match value {
+                    Value::String(text) => source(param, text),
+                    other => Err(wrong(&param, "a string of base64", &other)),
+                }
+            })
+            .collect(),
+        (None, None) => Ok(Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(value: Value) -> Result<VisionRequest, ApiError> {
+        VisionRequest::take(&mut Fields::inner(String::new(), value)?, None, &Limits::default())
+    }
+
+    #[test]
+    fn json_gives_a_prompt_behind_its_images() {
+        let check = |value: Value, images: usize, adapter: Option<&str>| {
+            let request = take(value.clone()).unwrap();
+            assert_eq!(request.draft.text(), "what is it", "{value}");
+            assert_eq!(request.draft.images(), images, "{value}");
+            assert_eq!(request.draft.adapter.as_deref(), adapter, "{value}");
+            assert!(matches!(request.draft.turns[0].pieces.last(), Some(Piece::Text(_))));
+        };
+        let prompt = "what is it";
+        check(json!({"prompt": prompt}), 0, None);
+        check(json!({"prompt": prompt, "image": "aGk="}), 1, None);
+        check(json!({"prompt": prompt, "image": "data:image/png;base64,aGk="}), 1, None);
+        check(json!({"prompt": prompt, "images": ["aGk=", "aGk="]}), 2, None);
+        check(json!({"prompt": prompt, "lora": "sql", "stream": false}), 0, Some("sql"));
+        check(json!({"prompt": prompt, "adapter": "sql", "lora": ""}), 0, Some("sql"));
+    }
+
+    #[test]
+    fn a_bad_request_names_its_parameter() {
+        let check = |value: Value, param: &str, code: &str| {
+            let body = take(value.clone()).unwrap_err().body();
+            assert_eq!(body["error"]["param"], param, "{value}");
+            assert_eq!(body["error"]["code"], code, "{value}");
+        };
+        check(json!({"image": "aGk="}), "prompt", "missing_required_parameter");
+        check(json!({"prompt": 7}), "prompt", "invalid_value");
+        check(json!({"prompt": "x", "stream": true}), "stream", "unsupported_parameter");
+        check(json!({"prompt": "x", "image": "a", "images": ["b"]}), "images", "invalid_value");
+        check(json!({"prompt": "x", "images": [1]}), "images[0]", "invalid_value");
+        check(json!({"prompt": "x", "images": vec!["a"; 9]}), "images", "invalid_value");
+        check(json!({"prompt": "x", "image": "http://a/b.png"}), "image", "image_remote");
+        check(json!({"prompt": "x", "temperature": 3}), "temperature", "invalid_value");
+    }
+
+    #[test]
+    fn a_query_string_stands_for_json() {
+        let uri: Uri = "/vision?prompt=what+is+it%3F&max_tokens=9&temperature=0.5&model=7&\
+                        response_format=json_object"
+            .parse()
+            .unwrap();
+        let mut fields = query(&uri).unwrap();
+        let raw = Some(vec![1]);
+        let request = VisionRequest::take(&mut fields, raw, &Limits::default()).unwrap();
+        assert_eq!(request.draft.text(), "what is it?");
+        assert_eq!(request.draft.images(), 1);
+        assert_eq!(request.model.as_deref(), Some("7"));
+        let params = &request.draft.params;
+        assert_eq!((params.max_tokens, params.temperature), (Some(9), Some(0.5)));
+        assert!(params.output.is_some());
+
+        let bad: Uri = "/vision?prompt=x&max_tokens=many".parse().unwrap();
+        let mut fields = query(&bad).unwrap();
+        assert!(VisionRequest::take(&mut fields, None, &Limits::default()).is_err());
+    }
+
+    #[test]
+    fn a_raw_body_is_known_by_its_type() {
+        let check = |kind: &str, expected: bool| {
+            let request = Request::builder().header(header::CONTENT_TYPE, kind).body(()).unwrap();
+            assert_eq!(is_image(&request.into_parts().0), expected, "{kind}");
+        };
+        check("image/png", true);
+        check("Image/JPEG; q=1", true);
+        check("application/json", false);
+        check("text", false);
+    }
+}

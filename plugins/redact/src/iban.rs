@@ -1,0 +1,61 @@
+//! International bank account numbers: the length of the country, and check digits by ISO 7064 (mod 97).
+
+use crate::number::Groups;
+
+const MAX: usize = 34;
+
+/// Countries and the length of their numbers, four bytes each.
+const COUNTRIES: &[u8] = b"\
+    AD24AE23AL28AT20AZ28BA20BE16BG22BH22BR29BY28CH21CR22CY28CZ24DE22DK18DO28EE20EG29\
+    ES24FI18FO18FR27GB22GE22GI23GL18GR27GT28HR21HU28IE22IL23IQ23IS26IT27JO30KW30KZ20\
+    LB28LC32LI21LT20LU20LV21LY25MC27MD24ME22MK19MN20MR27MT31MU30NI28NL18NO15OM23PK24\
+    PL28PS29PT25QA29RO24RS22RU33SA24SC31SE24SI19SK24SM27ST25SV28TL23TN24TR26UA29XK20\
+";
+
+/// The number whose check digits are the first group.
+pub fn find(bytes: &[u8], groups: &Groups) -> Option<(usize, usize)> {
+    let digits = groups.first_start();
+    let start = digits.checked_sub(2)?;
+    if start > 0 && bytes.get(start - 1)?.is_ascii_alphanumeric() {
+        return None;
+    }
+    let length = length(bytes.get(start..digits)?)?;
+    let mut number = [0; MAX];
+    let mut count = 0;
+    let mut at = start;
+    while count < length {
+        let it = *bytes.get(at)?;
+        if it.is_ascii_alphanumeric() {
+            *number.get_mut(count)? = it.to_ascii_uppercase();
+            count += 1;
+        } else if !matches!(it, b' ' | b'-') || !bytes.get(at + 1)?.is_ascii_alphanumeric() {
+            return None;
+        }
+        at += 1;
+    }
+    if bytes.get(at).is_some_and(u8::is_ascii_alphanumeric) {
+        return None;
+    }
+    let number = number.get(..length)?;
+    let checks = number.get(2..4)?.iter().all(u8::is_ascii_digit) && mod_97(number) == Some(1);
+    checks.then_some((start, at))
+}
+
+fn length(country: &[u8]) -> Option<usize> {
+    if !country.iter().all(u8::is_ascii_alphabetic) {
+        return None;
+    }
+    let entries = COUNTRIES.as_chunks::<4>().0;
+    let [_, _, tens, ones] =
+        entries.iter().find(|it| country.eq_ignore_ascii_case(it.get(..2).unwrap_or_default()))?;
+    Some(usize::from(tens - b'0') * 10 + usize::from(ones - b'0'))
+}
+
+/// The remainder of the number with its first four characters last and letters as 10 to 35.
+fn mod_97(number: &[u8]) -> Option<u32> {
+    let (head, tail) = number.split_at_checked(4)?;
+    Some(tail.iter().chain(head).fold(0, |rest, it| match it {
+        b'0'..=b'9' => (rest * 10 + u32::from(it - b'0')) % 97,
+        _ => (rest * 100 + u32::from(it - b'A') + 10) % 97,
+    }))
+}

@@ -1,0 +1,59 @@
+//! The plugin: one edit for each text that is too long.
+
+use sdk::{
+    Description, Diagnostic, Editor, Edits, FieldView, Plugin, RecordView, Setup, Verdict, severity,
+};
+
+use crate::{
+    Config, Keep,
+    config::{self, Limits},
+    cut,
+};
+
+const LABEL: &str = "TRUNCATED";
+
+#[derive(Debug)]
+pub struct Truncate {
+    keep: Keep,
+    named: Vec<(String, Limits)>,
+    content: Limits,
+}
+
+impl Plugin for Truncate {
+    type Config = Config;
+
+    fn description() -> Description {
+        sdk::describe!("Cuts long texts, and says how much was cut.", config::SCHEMA)
+    }
+
+    fn configure(config: Config) -> Result<(Self, Setup), Vec<Diagnostic>> {
+        let (named, content) = config.limits()?;
+        let mut reads = vec![config::CONTENT.to_owned()];
+        reads.extend(named.iter().map(|(name, _)| name.clone()));
+        // What a stream shows is for the limit of its own to say, so nothing is held back.
+        let setup = Setup { reads, labels: vec![LABEL.to_owned()], ..Setup::default() };
+        Ok((Self { keep: config.keep, named, content }, setup))
+    }
+}
+
+impl Editor for Truncate {
+    fn edit(&self, record: RecordView<'_>, edits: &mut Edits) -> Verdict {
+        let level = severity::level(record.severity());
+        for field in record.fields() {
+            let Some(text) = field.text() else { continue };
+            let Some(limit) = self.limit(&field, level) else { continue };
+            if let Some(range) = cut::range(text, limit as usize, self.keep) {
+                edits.ellipsis(&field, range, 0);
+            }
+        }
+        Verdict::Keep
+    }
+}
+
+impl Truncate {
+    fn limit(&self, field: &FieldView<'_>, level: usize) -> Option<u32> {
+        let named = self.named.iter().find(|(name, _)| name == field.name());
+        let limits = named.map(|(_, it)| it).or(field.is_content().then_some(&self.content))?;
+        limits.get(level).copied()
+    }
+}
