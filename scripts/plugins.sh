@@ -1,28 +1,46 @@
 #!/usr/bin/env bash
-# plugins.sh [--check]: builds every plugin to plugins/components/NAME.wasm; with --check, compares instead of writing.
+# plugins.sh [--check]: builds every guest to a component; with --check, compares with what is committed instead of writing.
+# Plugins that ship go to plugins/components, the tests' own guests to tests/fixtures/components.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=wasm32-unknown-unknown
-names=$(cd plugins && for it in */Cargo.toml; do dirname "$it"; done | grep -v '^sdk$')
+names() { for it in "$1"/*/Cargo.toml; do basename "$(dirname "$it")"; done | grep -v '^sdk$'; }
 
 exports=$(scripts/wasm-toolchain.sh target/wasm)
 eval "$exports"
 # The same paths on every machine, so that the same sources give the same bytes.
 remap="--remap-path-prefix=$PWD=/bucksaw --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS $remap"
-"$CARGO" build --locked --quiet --profile guest --target $target --target-dir target/guests \
-  $(printf -- '-p %s ' $names)
+packages=$(printf -- '-p %s ' $(names plugins) $(names tests/fixtures/guests))
+"$CARGO" build --quiet --profile guest --target $target --target-dir target/guests $packages
 
-built=target/guests/$target/guest
-mkdir -p plugins/components
+# Another compiler writes other bytes from the same sources: they are compared only with its like.
+compiler=$("${RUSTC:-rustc}" -V)
+stamp=plugins/components/compiler.txt
+if [ "${1:-}" != --check ]; then
+  echo "$compiler" >$stamp
+elif [ "$compiler" != "$(cat $stamp)" ]; then
+  echo "plugins build; they are not compared, since the committed ones come from $(cat $stamp) and this is $compiler"
+  exit
+fi
+
 status=0
-for name in $names; do
-  if [ "${1:-}" != --check ]; then
-    cp "$built/$name.wasm" "plugins/components/$name.wasm"
-    printf '%8d bytes  plugins/components/%s.wasm\n' "$(stat -c %s "$built/$name.wasm")" "$name"
-  elif ! cmp -s "$built/$name.wasm" "plugins/components/$name.wasm"; then
-    echo "plugins/components/$name.wasm is not what its sources give: run 'just plugins' and commit it" >&2
-    status=1
-  fi
-done
+deliver() { # FOLDER NAME...
+  local folder=$1 name built
+  shift
+  mkdir -p "$folder"
+  for name in "$@"; do
+    built=target/guests/$target/guest/$name.wasm
+    if [ "$check" != --check ]; then
+      cp "$built" "$folder/$name.wasm"
+      printf '%8d bytes  %s/%s.wasm\n' "$(stat -c %s "$built")" "$folder" "$name"
+    elif ! cmp -s "$built" "$folder/$name.wasm"; then
+      echo "$folder/$name.wasm is not what its sources give: run 'just plugins' and commit it" >&2
+      status=1
+    fi
+  done
+}
+check=${1:-}
+deliver plugins/components $(names plugins)
+deliver tests/fixtures/components $(names tests/fixtures/guests)
 exit $status

@@ -63,7 +63,10 @@ fn load(config: &config::Plugin, runtime: &Runtime) -> Result<Plugin, (&'static 
     if let Some(wanted) = &config.sha256 {
         let found = crate::digest::sha256(&bytes);
         if *wanted != found {
-            return Err(("sha256", format!("the component's is {found}: it is not the one that was meant")));
+            return Err((
+                "sha256",
+                format!("the component's is {found}: it is not the one that was meant"),
+            ));
         }
     }
     Plugin::load(runtime, &bytes, config.settings.clone()).map_err(|error| {
@@ -82,7 +85,12 @@ fn roles(config: &Config, plugins: &Plugins, problems: &mut Problems) {
         let Some(plugin) = plugins.get(name) else { return };
         if plugin.role() != role {
             let (is, wanted) = (plugin.role().name(), role.name());
-            problems.add(key, format!("{name:?} is a plugin of the role {is}, and this place takes the role {wanted}"));
+            problems.add(
+                key,
+                format!(
+                    "{name:?} is a plugin of the role {is}, and this place takes the role {wanted}"
+                ),
+            );
         }
     };
     for chain in &config.chains {
@@ -112,7 +120,8 @@ pub fn replacer(config: &config::Log) -> Replacer {
     let key = match config.pseudonym_key.as_bytes() {
         // No key: pseudonyms of this run only. Two random UUIDs hold 244 random bits.
         [] => {
-            random = [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat();
+            random =
+                [uuid::Uuid::new_v4().into_bytes(), uuid::Uuid::new_v4().into_bytes()].concat();
             &random
         }
         key => key,
@@ -142,18 +151,28 @@ pub fn log(
                     config::Sink::File(path) => ("path", path.display().to_string()),
                     config::Sink::Console { .. } => ("sink", "the console".to_owned()),
                 };
-                problems.add(format!("outputs.{}.{key}", it.name), format!("{what} cannot be opened: {error}"));
+                problems.add(
+                    format!("outputs.{}.{key}", it.name),
+                    format!("{what} cannot be opened: {error}"),
+                );
             }
         }
     }
     if !problems.0.is_empty() {
         return Err(problems);
     }
-    let chains = config.chains.iter().map(|it| (Arc::from(it.name.as_str()), spec(it, config, plugins, &outputs)));
+    let chains = config
+        .chains
+        .iter()
+        .map(|it| (Arc::from(it.name.as_str()), spec(it, config, plugins, &outputs)));
     let plan = Plan {
         chains: chains.collect(),
         default: "default".into(),
-        outputs: config.outputs.iter().filter_map(|it| outputs.get(it.name.as_str()).cloned()).collect(),
+        outputs: config
+            .outputs
+            .iter()
+            .filter_map(|it| outputs.get(it.name.as_str()).cloned())
+            .collect(),
         replacer: replacer(&config.log),
         clock: Arc::new(SystemClock::new()),
         workers: config.log.workers,
@@ -186,7 +205,9 @@ fn spec(
     open: &BTreeMap<&str, Arc<Output>>,
 ) -> Spec {
     let mut by_format: Vec<(&str, Vec<Arc<Output>>)> = Vec::new();
-    for output in chain.outputs.iter().filter_map(|name| config.outputs.iter().find(|it| it.name == *name)) {
+    for output in
+        chain.outputs.iter().filter_map(|name| config.outputs.iter().find(|it| it.name == *name))
+    {
         let Some(near) = open.get(output.name.as_str()).cloned() else { continue };
         match by_format.iter_mut().find(|(it, _)| *it == output.format) {
             Some((_, outputs)) => outputs.push(near),
@@ -238,7 +259,9 @@ pub fn engine_config(config: &config::Engine) -> Result<engine::Config, Problems
             config::Model::DemoKorean => engine::AdapterSource::Embedded(builtin::DEMO_KOREAN),
             config::Model::Folder(it) => engine::AdapterSource::Folder(it.clone()),
             other => {
-                let message = format!("{other:?} is not an adapter: write the path of a folder with an adapter_config.json");
+                let message = format!(
+                    "{other:?} is not an adapter: write the path of a folder with an adapter_config.json"
+                );
                 problems.add(format!("engine.adapters.{name}"), message);
                 continue;
             }

@@ -30,7 +30,8 @@ pub const DEMO: Files = files!("checkpoint":
 );
 
 /// The adapter that makes it answer in Korean.
-pub const DEMO_KOREAN: Files = files!("ko-lora": "adapter_config.json", "adapter_model.safetensors");
+pub const DEMO_KOREAN: Files =
+    files!("ko-lora": "adapter_config.json", "adapter_model.safetensors");
 
 macro_rules! plugins {
     ($($name:literal),+ $(,)?) => {

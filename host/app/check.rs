@@ -73,7 +73,8 @@ fn missing_files(config: &Config) -> Problems {
             problems.add(key, format!("{what} {} cannot be used: {error}", path.display()));
         }
     };
-    let models = config.engine.adapters.iter().map(|(name, it)| (format!("engine.adapters.{name}"), it));
+    let models =
+        config.engine.adapters.iter().map(|(name, it)| (format!("engine.adapters.{name}"), it));
     for (key, model) in models.chain([("engine.model".to_owned(), &config.engine.model)]) {
         if let Model::Folder(path) | Model::Gguf(path) = model {
             exists(key, path, "the model");

@@ -19,7 +19,11 @@ pub struct SystemClock {
 
 impl SystemClock {
     pub fn new() -> Self {
-        Self { zone: TimeZone::system(), minute: AtomicI64::new(i64::MIN), offset: AtomicI32::new(0) }
+        Self {
+            zone: TimeZone::system(),
+            minute: AtomicI64::new(i64::MIN),
+            offset: AtomicI32::new(0),
+        }
     }
 }
 

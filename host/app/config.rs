@@ -135,7 +135,10 @@ impl Config {
         let mut problems = Problems::default();
         let table = text.parse::<toml::Table>().map_err(|error| {
             // The position is in the text of the error, drawn over several lines.
-            Problems(vec![Problem { key: String::new(), message: error.to_string().trim_end().to_owned() }])
+            Problems(vec![Problem {
+                key: String::new(),
+                message: error.to_string().trim_end().to_owned(),
+            }])
         })?;
         let raw = raw::Raw::read(reader::Reader::new("", table, vars), &mut problems);
         let config = check::check(raw, folder, vars, &mut problems);

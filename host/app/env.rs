@@ -22,7 +22,9 @@ impl Vars {
             }
         }
         let process = std::env::vars_os();
-        vars.extend(process.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))));
+        vars.extend(
+            process.filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))),
+        );
         Ok(Self(vars))
     }
 
@@ -41,7 +43,9 @@ impl<const N: usize> From<[(&str, &str); N]> for Vars {
 /// A `.env` holds secrets: its text is not repeated.
 fn invalid(error: &dotenvy::Error) -> io::Error {
     let what = match error {
-        dotenvy::Error::LineParse(_, at) => format!("a line is not NAME=value (at byte {at} of it)"),
+        dotenvy::Error::LineParse(_, at) => {
+            format!("a line is not NAME=value (at byte {at} of it)")
+        }
         dotenvy::Error::Io(it) => it.to_string(),
         _ => "it is not a list of NAME=value lines".to_owned(),
     };

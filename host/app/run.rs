@@ -41,11 +41,8 @@ pub fn run(args: &cli::Run) -> Result<()> {
     let alerts = assemble::alerts(&config)?;
     let runtime = Runtime::new(alerts.clone())?;
     let plugins = assemble::plugins(&config, &runtime).map_err(invalid)?;
-    let console = sink::Console::new(
-        sink::Target::Stdout,
-        sink::Color::Auto,
-        vars.get("NO_COLOR").is_some(),
-    );
+    let console =
+        sink::Console::new(sink::Target::Stdout, sink::Color::Auto, vars.get("NO_COLOR").is_some());
     let output = Output::start("stdout", Filter::default(), Overflow::Block, Box::new(console))?;
     let spec = spec(args, &config, &plugins, &output).map_err(invalid)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -59,6 +56,7 @@ pub fn run(args: &cli::Run) -> Result<()> {
         let batch = std::iter::once(first).chain(more).map(|it| parse(&it, &own, clock.now()));
         chain.run(batch.collect());
     }
+    chain.finish();
     let deadline = Instant::now() + DRAIN;
     let written = output.close(deadline);
     alerts.close(deadline);
@@ -85,9 +83,13 @@ fn spec(
     let format = args.format.as_deref().or_else(|| of_chain().map(|it| it.format.as_str()));
     let formatter = format.and_then(|it| plugins.get(it)?.formatter());
     let Some(formatter) = formatter else {
-        let known = plugins.iter().filter(|(_, it)| it.formatter().is_some()).map(|(name, _)| name.as_str());
+        let known = plugins
+            .iter()
+            .filter(|(_, it)| it.formatter().is_some())
+            .map(|(name, _)| name.as_str());
         let wanted = format.unwrap_or_default();
-        problems.add("--format", format!("no formatter named {wanted:?}{}", suggest(wanted, known)));
+        problems
+            .add("--format", format!("no formatter named {wanted:?}{}", suggest(wanted, known)));
         return Err(problems);
     };
     Ok(Spec {
@@ -149,9 +151,11 @@ fn parse(line: &[u8], chain: &Arc<str>, (now, utc_offset): (i64, i32)) -> Record
     let mut fields = Vec::new();
     flatten("", Json::Object(object), &mut fields);
     attributes.into_iter().for_each(|it| flatten("", it, &mut fields));
-    let context = request.as_ref().and_then(Json::as_str).filter(|it| is_id(it)).map(|it| {
-        Arc::new(RequestContext::new(it.to_owned(), chain.clone()))
-    });
+    let context = request
+        .as_ref()
+        .and_then(Json::as_str)
+        .filter(|it| is_id(it))
+        .map(|it| Arc::new(RequestContext::new(it.to_owned(), chain.clone())));
     // An id that is none of ours may be anything, so it is content.
     if let (None, Some(request)) = (&context, request) {
         flatten("request_id", request, &mut fields);
@@ -160,7 +164,13 @@ fn parse(line: &[u8], chain: &Arc<str>, (now, utc_offset): (i64, i32)) -> Record
         time: time.and_then(|it| nanoseconds(&it)).unwrap_or(now),
         utc_offset,
         severity: severity.and_then(|it| level(&it)).unwrap_or(Severity::INFO),
-        event: event.as_ref().and_then(Json::as_str).filter(|it| is_event(it)).unwrap_or("log").to_owned().into(),
+        event: event
+            .as_ref()
+            .and_then(Json::as_str)
+            .filter(|it| is_event(it))
+            .unwrap_or("log")
+            .to_owned()
+            .into(),
         stream: match stream.as_ref().and_then(Json::as_str) {
             Some("engine") => Stream::Engine,
             _ => Stream::App,
@@ -190,8 +200,27 @@ fn flatten(prefix: &str, value: Json, fields: &mut Vec<Field>) {
         },
         other => Value::Text(other.to_string()),
     };
-    let name = if prefix.is_empty() { "value" } else { prefix };
-    fields.push(Field::new(name.to_owned(), value));
+    if is_name(prefix) {
+        fields.push(Field::foreign(prefix.to_owned(), value));
+        return;
+    }
+    // A name that is no name may be a secret: it becomes part of the text, which the editors see.
+    let text = match value {
+        Value::Text(it) => format!("{prefix}: {it}"),
+        Value::Int(it) => format!("{prefix}: {it}"),
+        Value::Float(it) => format!("{prefix}: {it}"),
+        Value::Bool(it) => format!("{prefix}: {it}"),
+    };
+    fields.push(Field::foreign("unnamed", text));
+}
+
+/// What loggers name fields: no longer than a name is, and with fewer digits than a number or a key has.
+fn is_name(text: &str) -> bool {
+    let allowed =
+        |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'_' | b'-' | b'@' | b'/');
+    let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    let address = text.find('@').is_some_and(|it| it > 0);
+    !text.is_empty() && text.len() <= 64 && digits <= 4 && !address && text.bytes().all(allowed)
 }
 
 /// RFC 3339 text, or seconds, milliseconds or nanoseconds since 1970, told apart by size.
@@ -229,7 +258,8 @@ fn is_id(text: &str) -> bool {
 
 /// Event names are written into lines as they are: letters, digits, dots and underscores, no longer than a name is.
 fn is_event(text: &str) -> bool {
-    text.len() <= 64 && text.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'_'))
+    text.len() <= 64
+        && text.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'_'))
 }
 
 #[cfg(test)]
@@ -255,6 +285,11 @@ mod tests {
         check(
             r#"{"timestamp":"1970-01-01T00:00:01Z","severity_number":17,"severity_text":"ERROR","event_name":"request.failed","request_id":"a1b2c3d4-0000-4000-8000-000000000000","attributes":{"n":0.5}}"#,
             "1000000000 ERROR a1b2c3d4 request.failed n=Float(0.5)",
+        );
+        check(
+            r#"{"kim@example.com": 1, "AKIA1234567890": {"x": "y"}, "@version": "1"}"#,
+            "5 INFO - log unnamed=Text(\"kim@example.com: 1\") \
+             unnamed=Text(\"AKIA1234567890.x: y\") @version=Text(\"1\")",
         );
         check(
             r#"{"request_id": "kim@example.com", "event": "x y"}"#,

@@ -101,10 +101,8 @@ fn chain_for(routes: &[Route]) -> server::ChainFor {
     let default: Arc<str> = "default".into();
     let names: HashMap<&str, Arc<str>> =
         routes.iter().map(|it| (it.chain.as_str(), Arc::from(it.chain.as_str()))).collect();
-    let routes: Vec<(RouteMatch, Arc<str>)> = routes
-        .iter()
-        .map(|it| (RouteMatch::new(it), names[it.chain.as_str()].clone()))
-        .collect();
+    let routes: Vec<(RouteMatch, Arc<str>)> =
+        routes.iter().map(|it| (RouteMatch::new(it), names[it.chain.as_str()].clone())).collect();
     Arc::new(move |request| {
         let matching = routes.iter().find(|(it, _)| it.matches(request));
         matching.map_or(&default, |(_, chain)| chain).clone()
@@ -178,7 +176,10 @@ fn log_panics() {
 }
 
 /// candle takes its number of threads from the environment and from nowhere else.
-#[expect(unsafe_code, reason = "the program has one thread yet, so nobody reads the environment meanwhile")]
+#[expect(
+    unsafe_code,
+    reason = "the program has one thread yet, so nobody reads the environment meanwhile"
+)]
 fn set_threads(threads: usize) {
     for (name, value) in engine::thread_variables(threads) {
         // SAFETY: called before the first thread is started, see above.

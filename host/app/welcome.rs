@@ -70,11 +70,17 @@ fn picture() -> Option<PathBuf> {
 /// Says what became of the log.
 pub(crate) fn farewell(drained: chain::Drained) {
     let chain::Drained { complete, accepted, dropped, lost_lines } = drained;
+    if accepted + dropped == 0 {
+        return;
+    }
     if complete && dropped == 0 {
         say(&format!("  log        {accepted} records, all written\n"));
     } else {
-        let hurry = if complete { "" } else { ", and not everything was written before the deadline" };
-        say(&format!("  log        {accepted} records, {dropped} dropped, {lost_lines} lines lost{hurry}\n"));
+        let hurry =
+            if complete { "" } else { ", and not everything was written before the deadline" };
+        say(&format!(
+            "  log        {accepted} records, {dropped} dropped, {lost_lines} lines lost{hurry}\n"
+        ));
     }
 }
 

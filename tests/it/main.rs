@@ -1,1 +1,33 @@
-fn main(){}
+//! The program as its users have it: the real binary, real HTTP, real files, and the guide's own commands.
+//!
+//! Nothing waits for a fixed time: what has to happen is waited for, and its absence fails after a minute.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on ends by its panic, in helpers too"
+)]
+
+// The alert plugin posts to a webhook, and no content goes with it.
+mod alerts;
+// Routes, several outputs, levels, colours: what a configuration selects.
+mod chains;
+// `check`, `run`, the exit codes, and where the log level comes from.
+mod cli;
+// User text cannot make, end or disguise a line.
+mod forgery;
+// The guide's sample, byte for byte, and everything that it lists at DEBUG.
+mod golden;
+// Every analysis command of the guide, run with the real tools.
+mod guide_commands;
+// No canary leaves the chain, whatever becomes of the plugin that redacts.
+mod leaks;
+// The OpenAI API over raw HTTP.
+mod openai;
+// SIGTERM under load, SIGHUP, rotation.
+mod shutdown;
+// Starting and stopping the program, and talking to it.
+mod support;
+// Exactly one terminal record a request, however it ends.
+mod terminal;
+// `/vision`: right answers, and the limits on images.
+mod vision;

@@ -33,7 +33,11 @@ pub(super) fn check(raw: raw::Raw, folder: &Path, vars: &Vars, problems: &mut Pr
         server: server(&raw.server, problems),
         engine: engine(&raw.engine, folder, problems),
         log: log(&raw.log, vars, problems),
-        plugins: raw.plugins.into_iter().map(|(name, it)| plugin(name, it, folder, problems)).collect(),
+        plugins: raw
+            .plugins
+            .into_iter()
+            .map(|(name, it)| plugin(name, it, folder, problems))
+            .collect(),
         alerts: raw.alerts.into_iter().map(|(name, it)| alert(name, it, problems)).collect(),
         outputs: raw
             .outputs
@@ -45,7 +49,12 @@ pub(super) fn check(raw: raw::Raw, folder: &Path, vars: &Vars, problems: &mut Pr
             .into_iter()
             .map(|(name, it)| Chain { name, edit: it.edit, handle: it.handle, outputs: it.outputs })
             .collect(),
-        routes: raw.routes.into_iter().enumerate().map(|(at, it)| route(at, it, problems)).collect(),
+        routes: raw
+            .routes
+            .into_iter()
+            .enumerate()
+            .map(|(at, it)| route(at, it, problems))
+            .collect(),
     }
 }
 
@@ -107,7 +116,8 @@ impl Names {
             }
         }
         if !self.chains.contains(DEFAULT_CHAIN) {
-            let message = "there is no chain for requests that no route matches: add [chains.default]";
+            let message =
+                "there is no chain for requests that no route matches: add [chains.default]";
             problems.add("chains", message);
         }
         for (name, chain) in &raw.chains {
@@ -134,7 +144,8 @@ fn server(raw: &raw::Server, problems: &mut Problems) -> Server {
     }
     Server {
         listen: SocketAddr::from_str(listen).unwrap_or_else(|_| {
-            let message = format!("{listen:?} is not an address: write IP:PORT, as in \"127.0.0.1:8000\"");
+            let message =
+                format!("{listen:?} is not an address: write IP:PORT, as in \"127.0.0.1:8000\"");
             problems.add("server.listen", message);
             SocketAddr::from(([127, 0, 0, 1], 0))
         }),
@@ -190,8 +201,13 @@ fn log(raw: &raw::Log, vars: &Vars, problems: &mut Problems) -> Log {
     let locale = raw.locale.as_deref().unwrap_or("ko");
     Log {
         level: severity(key, level, problems).unwrap_or(Severity::INFO),
-        ellipsis: choose("log.locale", locale, &[("ko", Ellipsis::Korean), ("en", Ellipsis::English)], problems)
-            .unwrap_or_default(),
+        ellipsis: choose(
+            "log.locale",
+            locale,
+            &[("ko", Ellipsis::Korean), ("en", Ellipsis::English)],
+            problems,
+        )
+        .unwrap_or_default(),
         workers: usize::try_from(raw.workers.unwrap_or(1)).unwrap_or(1),
         queue: usize::try_from(raw.queue.unwrap_or(LOG_QUEUE)).unwrap_or(usize::MAX),
         pseudonym_key: raw.pseudonym_key.clone().unwrap_or_default(),
@@ -206,7 +222,8 @@ fn plugin(name: String, raw: raw::Plugin, folder: &Path, problems: &mut Problems
         None if builtin::plugin(&name).is_some() => Source::Builtin(name.clone()),
         None => {
             let known = builtin::plugin_names().collect::<Vec<_>>().join(", builtin:");
-            let message = format!("missing: write a path to a component, or one of builtin:{known}");
+            let message =
+                format!("missing: write a path to a component, or one of builtin:{known}");
             problems.add(key("source"), message);
             Source::Builtin(String::new())
         }
@@ -217,7 +234,9 @@ fn plugin(name: String, raw: raw::Plugin, folder: &Path, problems: &mut Problems
     }
     let default = plugin::Limits::default();
     let limits = plugin::Limits {
-        memory: raw.memory_mib.map_or(default.memory, |it| usize::try_from(it << 20).unwrap_or(usize::MAX)),
+        memory: raw
+            .memory_mib
+            .map_or(default.memory, |it| usize::try_from(it << 20).unwrap_or(usize::MAX)),
         work: raw.deadline_ms.map_or(default.work, Duration::from_millis),
         setup: raw.setup_seconds.map_or(default.setup, Duration::from_secs),
     };
@@ -246,7 +265,10 @@ fn alert(name: String, raw: raw::Alert, problems: &mut Problems) -> sink::Channe
     match raw.webhook.as_deref() {
         None => problems.add(key, "missing: write the address to post alerts to"),
         Some(it) if !it.starts_with("http://") && !it.starts_with("https://") => {
-            problems.add(key, "not an address that can be posted to: it must start with https:// or http://");
+            problems.add(
+                key,
+                "not an address that can be posted to: it must start with https:// or http://",
+            );
         }
         Some(_) => {}
     }
@@ -258,7 +280,12 @@ fn alert(name: String, raw: raw::Alert, problems: &mut Problems) -> sink::Channe
     }
 }
 
-fn output(name: String, raw: raw::Output, folder: &Path, problems: &mut Problems) -> Option<Output> {
+fn output(
+    name: String,
+    raw: raw::Output,
+    folder: &Path,
+    problems: &mut Problems,
+) -> Option<Output> {
     let key = |it: &str| format!("outputs.{name}.{it}");
     let sink = match raw.sink.as_deref() {
         Some("console") => console(&key, &raw, problems),
@@ -273,15 +300,22 @@ fn output(name: String, raw: raw::Output, folder: &Path, problems: &mut Problems
         }
     };
     if raw.format.is_none() {
-        problems.add(key("format"), "missing: name the plugin that formats, such as \"guide\" or \"json\"");
+        problems.add(
+            key("format"),
+            "missing: name the plugin that formats, such as \"guide\" or \"json\"",
+        );
     }
     let streams = [("app", Some(Stream::App)), ("engine", Some(Stream::Engine)), ("all", None)];
     let policies = [("block", Overflow::Block), ("drop-oldest", Overflow::DropOldest)];
     let filter = Filter {
-        stream: raw.stream.as_deref().and_then(|it| choose(&key("stream"), it, &streams, problems)?),
+        stream: raw
+            .stream
+            .as_deref()
+            .and_then(|it| choose(&key("stream"), it, &streams, problems)?),
         severity: raw.level.as_deref().and_then(|it| severity(&key("level"), it, problems)),
     };
-    let overflow = raw.overflow.as_deref().and_then(|it| choose(&key("overflow"), it, &policies, problems));
+    let overflow =
+        raw.overflow.as_deref().and_then(|it| choose(&key("overflow"), it, &policies, problems));
     Some(Output {
         sink: sink?,
         format: raw.format?,
@@ -291,7 +325,11 @@ fn output(name: String, raw: raw::Output, folder: &Path, problems: &mut Problems
     })
 }
 
-fn console(key: &dyn Fn(&str) -> String, raw: &raw::Output, problems: &mut Problems) -> Option<Sink> {
+fn console(
+    key: &dyn Fn(&str) -> String,
+    raw: &raw::Output,
+    problems: &mut Problems,
+) -> Option<Sink> {
     if raw.path.is_some() {
         problems.add(key("path"), "a console has no path: remove it, or write sink = \"file\"");
     }
@@ -301,7 +339,8 @@ fn console(key: &dyn Fn(&str) -> String, raw: &raw::Output, problems: &mut Probl
         ("always", sink::Color::Always),
         ("never", sink::Color::Never),
     ];
-    let target = choose(&key("target"), raw.target.as_deref().unwrap_or("stdout"), &targets, problems);
+    let target =
+        choose(&key("target"), raw.target.as_deref().unwrap_or("stdout"), &targets, problems);
     let color = choose(&key("color"), raw.color.as_deref().unwrap_or("auto"), &colors, problems);
     Some(Sink::Console { target: target?, color: color? })
 }
@@ -314,7 +353,8 @@ fn file(
 ) -> Option<Sink> {
     for (name, set) in [("target", raw.target.is_some()), ("color", raw.color.is_some())] {
         if set {
-            problems.add(key(name), "only a console has one: remove it, or write sink = \"console\"");
+            problems
+                .add(key(name), "only a console has one: remove it, or write sink = \"console\"");
         }
     }
     if raw.path.is_none() {
@@ -325,7 +365,10 @@ fn file(
 
 fn route(at: usize, raw: raw::Route, problems: &mut Problems) -> Route {
     if raw.chain.is_none() {
-        problems.add(format!("route[{at}].chain"), "missing: name the chain that matching requests take");
+        problems.add(
+            format!("route[{at}].chain"),
+            "missing: name the chain that matching requests take",
+        );
     }
     if raw.path.is_none() && raw.model.is_none() && raw.headers.is_empty() {
         let message = "it matches every request: say when, by path, model or header";
@@ -343,7 +386,9 @@ fn route(at: usize, raw: raw::Route, problems: &mut Problems) -> Route {
 }
 
 fn severity(key: &str, text: &str, problems: &mut Problems) -> Option<Severity> {
-    text.parse().map_err(|error: record::ParseSeverityError| problems.add(key, error.to_string())).ok()
+    text.parse()
+        .map_err(|error: record::ParseSeverityError| problems.add(key, error.to_string()))
+        .ok()
 }
 
 /// The value of a word, or a problem that lists the words.

@@ -3,96 +3,96 @@
 use super::reader::{Problems, Reader};
 
 #[derive(Debug, Default)]
-pub struct Raw {
-    pub server: Server,
-    pub engine: Engine,
-    pub log: Log,
-    pub plugins: Vec<(String, Plugin)>,
-    pub alerts: Vec<(String, Alert)>,
-    pub outputs: Vec<(String, Output)>,
-    pub chains: Vec<(String, Chain)>,
-    pub routes: Vec<Route>,
+pub(super) struct Raw {
+    pub(super) server: Server,
+    pub(super) engine: Engine,
+    pub(super) log: Log,
+    pub(super) plugins: Vec<(String, Plugin)>,
+    pub(super) alerts: Vec<(String, Alert)>,
+    pub(super) outputs: Vec<(String, Output)>,
+    pub(super) chains: Vec<(String, Chain)>,
+    pub(super) routes: Vec<Route>,
 }
 
 #[derive(Debug, Default)]
-pub struct Server {
-    pub listen: Option<String>,
-    pub body_mib: Option<u64>,
-    pub images: Option<u64>,
-    pub image_megapixels: Option<u64>,
-    pub grace_seconds: Option<u64>,
+pub(super) struct Server {
+    pub(super) listen: Option<String>,
+    pub(super) body_mib: Option<u64>,
+    pub(super) images: Option<u64>,
+    pub(super) image_megapixels: Option<u64>,
+    pub(super) grace_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default)]
-pub struct Engine {
-    pub model: Option<String>,
-    pub name: Option<String>,
-    pub adapters: Vec<(String, String)>,
-    pub device: Option<String>,
-    pub threads: Option<u64>,
-    pub queue: Option<u64>,
-    pub nvml_library: Option<String>,
+pub(super) struct Engine {
+    pub(super) model: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) adapters: Vec<(String, String)>,
+    pub(super) device: Option<String>,
+    pub(super) threads: Option<u64>,
+    pub(super) queue: Option<u64>,
+    pub(super) nvml_library: Option<String>,
 }
 
 #[derive(Debug, Default)]
-pub struct Log {
-    pub level: Option<String>,
-    pub locale: Option<String>,
-    pub workers: Option<u64>,
-    pub queue: Option<u64>,
-    pub pseudonym_key: Option<String>,
+pub(super) struct Log {
+    pub(super) level: Option<String>,
+    pub(super) locale: Option<String>,
+    pub(super) workers: Option<u64>,
+    pub(super) queue: Option<u64>,
+    pub(super) pseudonym_key: Option<String>,
 }
 
 #[derive(Debug, Default)]
-pub struct Plugin {
-    pub source: Option<String>,
+pub(super) struct Plugin {
+    pub(super) source: Option<String>,
     pub sha256: Option<String>,
-    pub config: Option<String>,
-    pub grant_alert: Option<Vec<String>>,
-    pub memory_mib: Option<u64>,
-    pub deadline_ms: Option<u64>,
-    pub setup_seconds: Option<u64>,
+    pub(super) config: Option<String>,
+    pub(super) grant_alert: Option<Vec<String>>,
+    pub(super) memory_mib: Option<u64>,
+    pub(super) deadline_ms: Option<u64>,
+    pub(super) setup_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default)]
-pub struct Alert {
-    pub webhook: Option<String>,
-    pub window_seconds: Option<u64>,
-    pub per_minute: Option<u64>,
+pub(super) struct Alert {
+    pub(super) webhook: Option<String>,
+    pub(super) window_seconds: Option<u64>,
+    pub(super) per_minute: Option<u64>,
 }
 
 #[derive(Debug, Default)]
-pub struct Output {
-    pub sink: Option<String>,
-    pub format: Option<String>,
-    pub path: Option<String>,
-    pub target: Option<String>,
-    pub color: Option<String>,
-    pub stream: Option<String>,
-    pub level: Option<String>,
-    pub overflow: Option<String>,
+pub(super) struct Output {
+    pub(super) sink: Option<String>,
+    pub(super) format: Option<String>,
+    pub(super) path: Option<String>,
+    pub(super) target: Option<String>,
+    pub(super) color: Option<String>,
+    pub(super) stream: Option<String>,
+    pub(super) level: Option<String>,
+    pub(super) overflow: Option<String>,
 }
 
 #[derive(Debug, Default)]
-pub struct Chain {
-    pub edit: Vec<String>,
-    pub handle: Vec<String>,
-    pub outputs: Vec<String>,
+pub(super) struct Chain {
+    pub(super) edit: Vec<String>,
+    pub(super) handle: Vec<String>,
+    pub(super) outputs: Vec<String>,
 }
 
 #[derive(Debug, Default)]
-pub struct Route {
-    pub path: Option<String>,
-    pub model: Option<String>,
-    pub headers: Vec<(String, String)>,
-    pub chain: Option<String>,
+pub(super) struct Route {
+    pub(super) path: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) chain: Option<String>,
 }
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 impl Raw {
     /// Reads a whole file; every problem of form is added to `problems`.
-    pub fn read(mut root: Reader<'_>, problems: &mut Problems) -> Self {
+    pub(super) fn read(mut root: Reader<'_>, problems: &mut Problems) -> Self {
         let raw = Self {
             server: server(root.table("server", problems), problems),
             engine: engine(root.table("engine", problems), problems),
@@ -101,7 +101,11 @@ impl Raw {
             alerts: each(root.tables("alerts", problems), problems, alert),
             outputs: each(root.tables("outputs", problems), problems, output),
             chains: each(root.tables("chains", problems), problems, chain),
-            routes: root.array("route", problems).into_iter().map(|it| route(it, problems)).collect(),
+            routes: root
+                .array("route", problems)
+                .into_iter()
+                .map(|it| route(it, problems))
+                .collect(),
         };
         root.finish(problems);
         raw

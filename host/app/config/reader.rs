@@ -17,7 +17,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.key.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.key, self.message) }
+        if self.key.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.key, self.message)
+        }
     }
 }
 
@@ -26,8 +30,12 @@ impl fmt::Display for Problem {
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
+    /// Adds a problem, unless there is one of this key: what follows from the first misleads.
     pub fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Problem { key: key.into(), message: message.into() });
+        let (key, message) = (key.into(), message.into());
+        if self.0.iter().all(|it| it.key != key) {
+            self.0.push(Problem { key, message });
+        }
     }
 }
 
@@ -47,7 +55,7 @@ pub fn suggest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Str
 }
 
 /// One table of the file.
-pub struct Reader<'a> {
+pub(super) struct Reader<'a> {
     path: String,
     table: Table,
     asked: BTreeSet<&'static str>,
@@ -55,16 +63,16 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(path: impl Into<String>, table: Table, vars: &'a Vars) -> Self {
+    pub(super) fn new(path: impl Into<String>, table: Table, vars: &'a Vars) -> Self {
         Self { path: path.into(), table, asked: BTreeSet::new(), vars }
     }
 
     /// The path of a key in this table.
-    pub fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
-    pub fn text(&mut self, name: &'static str, problems: &mut Problems) -> Option<String> {
+    pub(super) fn text(&mut self, name: &'static str, problems: &mut Problems) -> Option<String> {
         match self.take(name)? {
             Value::String(it) => self.expand(name, &it, problems),
             other => self.wrong(name, "a string", &other, problems),
@@ -72,7 +80,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A whole number within `range`.
-    pub fn number(
+    pub(super) fn number(
         &mut self,
         name: &'static str,
         range: std::ops::RangeInclusive<i64>,
@@ -89,7 +97,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub fn texts(&mut self, name: &'static str, problems: &mut Problems) -> Option<Vec<String>> {
+    pub(super) fn texts(
+        &mut self,
+        name: &'static str,
+        problems: &mut Problems,
+    ) -> Option<Vec<String>> {
         let items = match self.take(name)? {
             Value::Array(it) => it,
             other => return self.wrong(name, "a list of strings", &other, problems),
@@ -108,7 +120,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A table inside this one; empty when it is not there.
-    pub fn table(&mut self, name: &'static str, problems: &mut Problems) -> Reader<'a> {
+    pub(super) fn table(&mut self, name: &'static str, problems: &mut Problems) -> Reader<'a> {
         let table = match self.take(name) {
             Some(Value::Table(it)) => it,
             None => Table::new(),
@@ -118,7 +130,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The tables of a table, by name: `[plugins.redact]`.
-    pub fn tables(
+    pub(super) fn tables(
         &mut self,
         name: &'static str,
         problems: &mut Problems,
@@ -136,12 +148,14 @@ impl<'a> Reader<'a> {
     }
 
     /// An array of tables: `[[route]]`.
-    pub fn array(&mut self, name: &'static str, problems: &mut Problems) -> Vec<Reader<'a>> {
+    pub(super) fn array(&mut self, name: &'static str, problems: &mut Problems) -> Vec<Reader<'a>> {
         let items = match self.take(name) {
             Some(Value::Array(it)) => it,
             None => return Vec::new(),
             Some(other) => {
-                return self.wrong(name, "tables, each [[…]]", &other, problems).unwrap_or_default();
+                return self
+                    .wrong(name, "tables, each [[…]]", &other, problems)
+                    .unwrap_or_default();
             }
         };
         let mut tables = Vec::with_capacity(items.len());
@@ -156,7 +170,11 @@ impl<'a> Reader<'a> {
     }
 
     /// A table whose keys are the user's own and whose values are strings: `header = { "x-tenant" = "acme" }`.
-    pub fn map(&mut self, name: &'static str, problems: &mut Problems) -> Vec<(String, String)> {
+    pub(super) fn map(
+        &mut self,
+        name: &'static str,
+        problems: &mut Problems,
+    ) -> Vec<(String, String)> {
         let reader = self.table(name, problems);
         let mut map = Vec::with_capacity(reader.table.len());
         for (key, value) in &reader.table {
@@ -165,7 +183,8 @@ impl<'a> Reader<'a> {
                     map.extend(reader.expand(key, it, problems).map(|it| (key.clone(), it)));
                 }
                 other => {
-                    problems.add(reader.key(key), format!("expected a string, found {}", kind(other)));
+                    problems
+                        .add(reader.key(key), format!("expected a string, found {}", kind(other)));
                 }
             }
         }
@@ -173,7 +192,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Whatever is there, as JSON: a plugin's own configuration.
-    pub fn json(&mut self, name: &'static str, problems: &mut Problems) -> Option<String> {
+    pub(super) fn json(&mut self, name: &'static str, problems: &mut Problems) -> Option<String> {
         let value = self.take(name)?;
         if !value.is_table() {
             return self.wrong(name, "a table", &value, problems);
@@ -188,7 +207,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Says what nobody asked for.
-    pub fn finish(self, problems: &mut Problems) {
+    pub(super) fn finish(self, problems: &mut Problems) {
         for name in self.table.keys() {
             let hint = suggest(name, self.asked.iter().copied());
             problems.add(self.key(name), format!("unknown key{hint}"));
@@ -228,7 +247,9 @@ impl<'a> Reader<'a> {
             match self.vars.get(variable).or(default) {
                 Some(it) => out.push_str(it),
                 None => {
-                    let message = format!("the variable {variable} is not set: set it in the environment or in .env, or write ${{{variable}:-default}}");
+                    let message = format!(
+                        "the variable {variable} is not set: set it in the environment or in .env, or write ${{{variable}:-default}}"
+                    );
                     problems.add(self.key(name), message);
                     return None;
                 }

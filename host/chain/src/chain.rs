@@ -1,6 +1,10 @@
 //! A chain: ordered editors, then release, then handlers, then outputs.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use record::{Field, Name, Record, Severity, Stream, Stub, event, field};
 
@@ -12,7 +16,7 @@ use crate::{
     released::Released,
     sink::Line,
     slot::Slot,
-    stage::{Editor, Formatted, Formatter, Handler, Mode, Source, StageError, Verdict},
+    stage::{Editor, Formatted, Formatter, Handler, Source, StageError, Verdict},
 };
 
 /// What a chain is made of; shared by all workers.
@@ -33,7 +37,13 @@ pub struct Chain {
     clock: Arc<dyn Clock>,
     /// Failures since the last report, by plugin and error: one record each, whatever their number.
     failures: BTreeMap<(String, &'static str), u64>,
+    /// Records that editors dropped since the last report, by plugin and reason.
+    drops: BTreeMap<(String, Arc<str>), u64>,
+    drops_reported: Instant,
 }
+
+/// How often dropped records are reported: dropping is what such a plugin is for, so a line a batch would be noise.
+const DROPS_EVERY: Duration = Duration::from_secs(10);
 
 /// A record on its way through the editors.
 enum Draft {
@@ -54,6 +64,8 @@ impl Chain {
             replacer,
             clock,
             failures: BTreeMap::new(),
+            drops: BTreeMap::new(),
+            drops_reported: Instant::now(),
         }
     }
 
@@ -62,6 +74,31 @@ impl Chain {
         let released = self.edit(batch);
         self.emit(&released);
         self.report();
+        if self.drops_reported.elapsed() >= DROPS_EVERY {
+            self.report_drops();
+        }
+    }
+
+    /// Reports what is left to report; nothing is run after it.
+    pub fn finish(&mut self) {
+        self.report_drops();
+    }
+
+    fn report_drops(&mut self) {
+        self.drops_reported = Instant::now();
+        for ((plugin, reason), times) in std::mem::take(&mut self.drops) {
+            let fields = vec![
+                Field::new(field::PLUGIN, plugin),
+                Field::new(field::PLUGIN_ERROR, &*reason),
+                Field::new(field::DROPPED, i64::try_from(times).unwrap_or(i64::MAX)),
+            ];
+            self.run_internal(internal(
+                self.clock.now(),
+                Severity::INFO,
+                event::LOG_DROPPED,
+                fields,
+            ));
+        }
     }
 
     /// Hands records that the chain itself made to the outputs.
@@ -131,22 +168,20 @@ impl Chain {
 
     fn apply(&mut self, index: usize, mut record: Record, verdict: Verdict) -> Option<Draft> {
         let result = match verdict {
-            Verdict::Keep(edits) => {
-                let cuts = edits.iter().any(|it| it.mode == Mode::Ellipsis);
-                self.replacer.apply(&mut record, edits).map(|()| cuts)
+            Verdict::Keep(edits) => self.replacer.apply(&mut record, edits),
+            // A terminal record is a guarantee of the server: it can be emptied, never dropped.
+            Verdict::Drop(_) if event::TERMINAL.contains(&record.event.as_ref()) => {
+                Err(StageError::Refused)
             }
-            Verdict::Drop(_) => {
-                // A terminal record is a guarantee of the server: it can be emptied, never dropped.
-                if event::TERMINAL.contains(&record.event.as_ref()) {
-                    Err(StageError::Refused)
-                } else {
-                    return None;
-                }
+            Verdict::Drop(reason) => {
+                let plugin = self.editors[index].name().to_owned();
+                *self.drops.entry((plugin, reason)).or_default() += 1;
+                return None;
             }
             Verdict::Fail(_) => Err(StageError::Refused),
         };
         match result {
-            Ok(_) => Some(Draft::Open(record)),
+            Ok(()) => Some(Draft::Open(record)),
             Err(error) => Some(self.stub(index, record, error)),
         }
     }

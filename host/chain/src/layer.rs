@@ -75,7 +75,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
-        let mut fields = Fields::default();
+        let own = metadata.target() == TARGET;
+        let mut fields = Fields { foreign: !own, ..Fields::default() };
         event.record(&mut fields);
         let severity = fields
             .take_number("severity.number")
@@ -88,8 +89,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
             Some("engine") => Stream::Engine,
             _ => Stream::App,
         };
-        if metadata.target() != TARGET {
-            fields.0.push(Field::new(field::TARGET, metadata.target()));
+        if !own {
+            fields.list.push(Field::new(field::TARGET, metadata.target()));
         }
         let request = context
             .event_scope(event)
@@ -106,7 +107,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
             seq: request.as_ref().map_or(0, |it| it.next_seq()),
             context: request,
             stub: None,
-            fields: fields.0,
+            fields: fields.list,
         });
     }
 }
@@ -122,16 +123,21 @@ fn of_level(level: Level) -> Severity {
 
 /// The fields of one event or span.
 #[derive(Default)]
-struct Fields(Vec<Field>);
+struct Fields {
+    list: Vec<Field>,
+    /// Of a library, whose names are not ours.
+    foreign: bool,
+}
 
 impl Fields {
     fn push(&mut self, key: &Key, value: impl Into<Value>) {
-        self.0.push(Field { name: Name::Borrowed(key.name()), value: value.into() });
+        let make = if self.foreign { Field::foreign } else { Field::new };
+        self.list.push(make(Name::Borrowed(key.name()), value.into()));
     }
 
     fn take(&mut self, name: &str) -> Option<Value> {
-        let index = self.0.iter().position(|it| it.name == name)?;
-        Some(self.0.remove(index).value)
+        let index = self.list.iter().position(|it| it.name == name)?;
+        Some(self.list.remove(index).value)
     }
 
     fn take_text(&mut self, name: &str) -> Option<String> {

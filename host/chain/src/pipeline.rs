@@ -162,6 +162,7 @@ impl Worker {
             self.dispatch(batch);
             self.report_drops();
         }
+        self.chains.values_mut().for_each(Chain::finish);
     }
 
     /// Runs neighbours of one chain together; the order of the batch stays.

@@ -83,7 +83,7 @@ pub(crate) fn lora_none(span: &Span, model: &str) {
 
 /// An adapter was asked for that is not there.
 pub(crate) fn lora_failed(span: &Span, requested: &str) {
-    tracing::info!(
+    tracing::warn!(
         target: "bucksaw",
         parent: span,
         event = "lora.resolved",

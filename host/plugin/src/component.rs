@@ -79,6 +79,7 @@ pub(crate) struct Loaded {
     pub(crate) pre: InstancePre<State>,
     pub(crate) alerts: Arc<dyn Alerts>,
     pub(crate) setup: Setup,
+    _ticking: Arc<()>,
 }
 
 /// What a configured plugin asked for.
@@ -98,7 +99,7 @@ impl Plugin {
         if Engine::detect_precompiled(bytes).is_none() && is_core_module(bytes) {
             return Err(LoadError::CoreModule);
         }
-        let component = Component::from_binary(runtime.engine(), bytes)
+        let component = Component::new(runtime.engine(), bytes)
             .map_err(|it| LoadError::NotComponent(first_line(&it)))?;
         let role = inspect(&component, runtime.engine(), &settings.grants)?;
         let pre = runtime
@@ -112,8 +113,16 @@ impl Plugin {
         let mut entry = Entry { instance, linked, role, limits: settings.limits };
         let description = entry.describe(&pre)?;
         let setup = Setup::new(entry.configure(&pre, &settings.config)?)?;
-        let name = settings.name.clone();
-        Ok(Self(Arc::new(Loaded { name, settings, role, description, pre, alerts, setup })))
+        Ok(Self(Arc::new(Loaded {
+            name: settings.name.clone(),
+            settings,
+            role,
+            description,
+            pre,
+            alerts,
+            setup,
+            _ticking: runtime.ticking(),
+        })))
     }
 
     pub fn role(&self) -> Role {

@@ -1,6 +1,6 @@
 //! Components as stages of a chain: loading, limits, and the crossing of the boundary.
 //!
-//! Invariants: types generated from WIT never leave [`bindings`] and [`pack`]; nothing that a guest says is repeated in an
+//! Invariants: types generated from WIT never leave this crate; nothing that a guest says is repeated in an
 //! error, except what it says of its own configuration; an instance that failed is never entered again.
 //!
 //! # Layout

@@ -14,7 +14,7 @@ const TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Limits of one plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memory of one instance, in bytes.
+    /// Linear memory of one instance, in bytes; all of its memories together.
     pub memory: usize,
     /// One batch: edit, format or handle.
     pub work: Duration,
@@ -32,26 +32,28 @@ impl Default for Limits {
 
 /// The limiter of one store, which also remembers that it said no: the trap that follows looks like any other.
 pub(crate) struct Limiter {
-    memory: usize,
+    /// Bytes that all memories of the store may still grow by.
+    left: usize,
     pub(crate) refused: bool,
 }
 
 impl Limiter {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { memory: limits.memory, refused: false }
+        Self { left: limits.memory, refused: false }
     }
 }
 
 impl ResourceLimiter for Limiter {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let allowed = desired <= self.memory;
-        self.refused |= !allowed;
-        Ok(allowed)
+        let left = self.left.checked_sub(desired - current);
+        self.refused |= left.is_none();
+        self.left = left.unwrap_or(self.left);
+        Ok(left.is_some())
     }
 
     fn table_growing(

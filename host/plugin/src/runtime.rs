@@ -26,7 +26,7 @@ pub struct Runtime {
     engine: Engine,
     alerts: Arc<dyn Alerts>,
     /// The epoch advances as long as this is alive.
-    _ticking: Arc<()>,
+    ticking: Arc<()>,
 }
 
 impl Runtime {
@@ -49,11 +49,16 @@ impl Runtime {
             .name("wasm-epoch".to_owned())
             .spawn(move || tick(&alive, &ticked))
             .map_err(|it| LoadError::Binding(it.to_string()))?;
-        Ok(Self { engine, alerts, _ticking: ticking })
+        Ok(Self { engine, alerts, ticking })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    /// Keeps the epoch advancing: without it no deadline ever comes.
+    pub(crate) fn ticking(&self) -> Arc<()> {
+        self.ticking.clone()
     }
 
     pub(crate) fn alerts(&self) -> Arc<dyn Alerts> {

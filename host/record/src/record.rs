@@ -55,16 +55,24 @@ pub struct Stub {
 pub struct Field {
     pub name: Name,
     pub value: Value,
+    /// It came from outside the server, so its name proves nothing about it.
+    foreign: bool,
 }
 
 impl Field {
     pub fn new(name: impl Into<Name>, value: impl Into<Value>) -> Self {
-        Self { name: name.into(), value: value.into() }
+        Self { name: name.into(), value: value.into(), foreign: false }
+    }
+
+    /// A field that somebody else named: its text is content whatever the name says.
+    pub fn foreign(name: impl Into<Name>, value: impl Into<Value>) -> Self {
+        Self { foreign: true, ..Self::new(name, value) }
     }
 
     /// Whether the field holds what a person wrote or the model said; see [`field::is_metadata`].
     pub fn is_content(&self) -> bool {
-        matches!(self.value, Value::Text(_)) && !field::is_metadata(&self.name)
+        let text = matches!(self.value, Value::Text(_));
+        text && (self.foreign || !field::is_metadata(&self.name))
     }
 }
 
@@ -142,6 +150,7 @@ mod tests {
                 Field::new(field::PROMPT_TEXT, "hush"),
                 Field::new(field::HTTP_ROUTE, "/vision"),
                 Field::new("somebody.else", "hush"),
+                Field::foreign(field::ERROR_TYPE, "hush"),
             ],
         };
         let stub = record.into_stub(Stub { plugin: "redact".into(), error: "trap" });

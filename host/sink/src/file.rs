@@ -133,7 +133,9 @@ fn effective_user() -> io::Result<u32> {
 mod tests {
     use std::{os::unix::fs::PermissionsExt, sync::Arc};
 
-    use chain::{Chain, Ellipsis, Filter, Formatted, Formatter, Output, Overflow, Released, Replacer};
+    use chain::{
+        Chain, Ellipsis, Filter, Formatted, Formatter, Output, Overflow, Released, Replacer,
+    };
     use chain::{Source, Spec, StageError};
     use record::{Field, Record, Severity, Stream, Value};
 
@@ -166,14 +168,16 @@ mod tests {
 
     /// Lines can only come out of a chain, so the test has one.
     fn log(file: File, steps: &mut dyn FnMut(&mut dyn FnMut(&str))) {
-        let output = Output::start("test", Filter::default(), Overflow::Block, Box::new(file)).unwrap();
+        let output =
+            Output::start("test", Filter::default(), Overflow::Block, Box::new(file)).unwrap();
         let spec = Spec {
             name: "test".into(),
             editors: vec![],
             handlers: vec![],
             outputs: vec![(Arc::new(Message), vec![output.clone()])],
         };
-        let mut chain = Chain::new(&spec, Replacer::new(Ellipsis::Korean, b""), Arc::new(|| (0, 0)));
+        let mut chain =
+            Chain::new(&spec, Replacer::new(Ellipsis::Korean, b""), Arc::new(|| (0, 0)));
         let mut count = 0;
         steps(&mut |text| {
             count += 1;

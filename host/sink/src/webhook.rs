@@ -154,8 +154,12 @@ impl Poster {
     }
 
     fn close_windows(&mut self, now: Instant) {
-        let over: Vec<String> =
-            self.windows.iter().filter(|(_, it)| it.ends <= now).map(|(key, _)| key.clone()).collect();
+        let over: Vec<String> = self
+            .windows
+            .iter()
+            .filter(|(_, it)| it.ends <= now)
+            .map(|(key, _)| key.clone())
+            .collect();
         for key in over {
             if let Some(window) = self.windows.remove(&key)
                 && window.held > 0
@@ -230,7 +234,8 @@ mod tests {
                     }
                     let mut body = vec![0; length];
                     reader.read_exact(&mut body).unwrap();
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                    let answer =
+                        b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
                     reader.get_mut().write_all(answer).unwrap();
                     serde_json::from_slice(&body).unwrap()
                 })

@@ -50,7 +50,7 @@ impl Formatter for Guide {
             "request.prompt" => request::prompt(writer),
             "request.image" => request::image(writer),
             "request.params" => request::params(writer),
-            "lora.resolved" if full => request::lora(writer),
+            "lora.resolved" => request::lora(writer),
             "gpu.memory" => request::gpu_memory(writer),
             "generation.first_token" if full => request::first_token(writer),
             "response.content" => request::response(writer),

@@ -24,10 +24,11 @@ const METRICS: [Entry; 4] = [
     ("endpoint_total_ms", "bucksaw.endpoint_total_ms", Shape::Whole, "ms"),
 ];
 
-const TIMING: [Entry; 3] = [
+const TIMING: [Entry; 4] = [
     ("queue_ms", "bucksaw.queue_ms", Shape::Tenths, "ms"),
     ("prefill_ms", "bucksaw.prefill_ms", Shape::Tenths, "ms"),
     ("decode_ms", "bucksaw.decode_ms", Shape::Tenths, "ms"),
+    ("endpoint_total_ms", "bucksaw.endpoint_total_ms", Shape::Whole, "ms"),
 ];
 
 pub(crate) fn received(w: &mut Writer<'_, '_>) {
@@ -226,9 +227,12 @@ pub(crate) fn json_parse(w: &mut Writer<'_, '_>) {
 }
 
 pub(crate) fn performance(w: &mut Writer<'_, '_>) {
+    // The second record of a request at DEBUG has the parts of the time.
+    if w.record.float("bucksaw.queue_ms").is_some() {
+        return w.list("⏱️", w.words.timing, &TIMING);
+    }
     let shown = if w.full { METRICS.len() } else { METRICS.len() - 1 };
     w.list("⏱️", w.words.metrics, METRICS.get(..shown).unwrap_or_default());
-    w.list("⏱️", w.words.timing, &TIMING);
 }
 
 pub(crate) fn finished(w: &mut Writer<'_, '_>) {

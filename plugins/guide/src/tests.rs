@@ -65,11 +65,6 @@ fn sample() -> BatchBuilder {
     let batch = record(batch, "request.params", INFO, 0)
         .int("gen_ai.request.max_tokens", 512)
         .float("gen_ai.request.temperature", 0.7);
-    let batch = record(batch, "lora.resolved", INFO, 0)
-        .content("bucksaw.lora.requested", "sql")
-        .text("bucksaw.lora.resolved", "sql")
-        .bool("bucksaw.lora.default_used", false)
-        .text("bucksaw.lora.status", "ok");
     let batch = record(batch, "gpu.memory", INFO, 0)
         .engine()
         .text("bucksaw.gpu.phase", "before")
@@ -94,6 +89,15 @@ fn sample() -> BatchBuilder {
     let batch = record(batch, "request.finished", INFO, 2).int("http.response.status_code", 200);
     let batch = record(batch, "request.total", INFO, 2).float("bucksaw.endpoint_total_ms", 2155.9);
     record(batch, "request.summary", INFO, 2).text("bucksaw.outcome", "finished")
+}
+
+/// A record that the sample has not: the request asked for an adapter.
+fn adapter(batch: BatchBuilder) -> BatchBuilder {
+    record(batch, "lora.resolved", INFO, 0)
+        .content("bucksaw.lora.requested", "sql")
+        .text("bucksaw.lora.resolved", "sql")
+        .bool("bucksaw.lora.default_used", false)
+        .text("bucksaw.lora.status", "ok")
 }
 
 const SAMPLE: &str = "\
@@ -124,7 +128,7 @@ fn the_sample_of_the_guide_byte_for_byte() {
 
 #[test]
 fn the_whole_of_info() {
-    let lines = formatted("{}", sample());
+    let lines = formatted("{}", adapter(sample()));
     let more = [
         "2025-01-09 14:30:25 - INFO - 📝 [a1b2c3d4] 프롬프트 미리보기: 이 이미지를 설명해 주세요…(+237자)",
         "2025-01-09 14:30:25 - INFO - 🧩 [a1b2c3d4] 요청된 LoRA 어댑터: sql",

@@ -118,10 +118,6 @@ impl Handler for Probe {
     }
 }
 
-crate::export_editor!(Probe);
-crate::export_formatter!(Probe);
-crate::export_handler!(Probe);
-
 #[test]
 fn each_role_runs_over_a_batch() {
     let batch = sample();

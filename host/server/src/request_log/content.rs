@@ -201,6 +201,7 @@ impl RequestLog {
             { field::QUEUE_MS } = queue,
             { field::PREFILL_MS } = prefill,
             { field::DECODE_MS } = decode,
+            { field::ENDPOINT_TOTAL_MS } = total,
         );
     }
 }

@@ -1,0 +1,56 @@
+# Every step of CI is a recipe here, and a person runs the same ones. `just --list` shows them.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+export CARGO_TERM_COLOR := env("CARGO_TERM_COLOR", "auto")
+
+# One selection everywhere: another one resolves other features, and wasmtime is built again.
+everything := "--release --workspace --all-targets"
+
+# Serve the demo model
+serve *flags:
+    cargo run --release -- serve {{flags}}
+
+# Everything that CI runs
+ci: fmt lint test docs plugins-check bench-smoke
+
+# Formatting of Rust
+fmt:
+    cargo fmt --all --check
+
+# Clippy, warnings denied
+lint *flags:
+    cargo clippy {{everything}} {{flags}} -- -D warnings
+
+# Unit and integration tests; one thread of arithmetic, so that tests do not fight over the cores
+test *flags:
+    CANDLE_NUM_THREADS=1 cargo test --release --workspace --lib --bins --tests {{flags}}
+    cargo test --release --workspace --doc
+
+# Documentation, warnings denied
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --quiet
+
+# Build the plugins from source into plugins/components
+plugins:
+    scripts/plugins.sh
+
+# Build the plugins and compare them with the committed components
+plugins-check:
+    scripts/plugins.sh --check
+
+# One quick turn of each benchmark, to see that it works
+bench-smoke:
+    BENCH_SMOKE=1 cargo bench --workspace --bench chain --bench request_path
+
+# Measure: one line `ratio NAME VALUE goal OP TARGET` a figure
+bench *flags:
+    cargo bench --workspace --bench chain --bench request_path {{flags}}
+
+# Fetch SmolLM2-135M-Instruct (98 MB) into models/
+model:
+    scripts/model.sh
+
+# Compile and link the cuda feature without a GPU and without NVIDIA's files
+cuda-check:
+    scripts/cuda-check.sh
