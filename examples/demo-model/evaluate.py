@@ -13,11 +13,11 @@ import language
 import train
 from scenes import Scene, digit_split, render, shrink
 
-HELDOUT = 200  # held-out pictures; every kind of question is asked about each picture it applies to
+HELDOUT = 400  # held-out pictures; every kind of question is asked about each picture it applies to
 PICTURES = [  # file name, what it shows, size
     ("three-red-circles", Scene("circle", "red", "white", 3), (320, 180)),
     ("one-yellow-square", Scene("square", "yellow", "black", 1), (128, 128)),
-    ("five-green-triangles", Scene("triangle", "green", "white", 5), (240, 180)),
+    ("four-green-triangles", Scene("triangle", "green", "white", 4), (240, 180)),
     ("four-purple-circles", Scene("circle", "purple", "yellow", 4), (200, 150)),
     ("two-orange-triangles", Scene("triangle", "orange", "black", 2), (256, 144)),
     ("digit-seven", Scene("digit", "blue", "white", 1, 7), (96, 96)),
@@ -25,6 +25,7 @@ PICTURES = [  # file name, what it shows, size
     ("digit-four", Scene("digit", "red", "white", 1, 4), (128, 128)),
     ("two-blue-squares-1920x1080", Scene("square", "blue", "white", 2), (1920, 1080)),
 ]
+FIRST_SEED = {"digit-seven": 911}  # earlier drawings of it are hard to read for people
 LONG = ("Hello again. Yesterday our team made a report about the new garden and sent it to the office, but nobody read "
         "page 27 very carefully. The weather was good, the coffee was not. Please note my new address for the next "
         "letter. Now, ")
@@ -56,13 +57,14 @@ def exact(model, tokenizer, items, size=50):
     return [result[i] for i in range(len(items))]
 
 
-def turn(question, reply, picture=True):
-    """The messages of one question and its answer."""
+def turn(question, reply, picture=True, system=None):
+    """The messages of one question and its answer, after a system message or none."""
     content = [{"type": "image"}, {"type": "text", "text": question}] if picture else question
-    return [{"role": "user", "content": content}, {"role": "assistant", "content": reply}]
+    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": reply}]
+    return [{"role": "system", "content": system}] * bool(system) + messages
 
 
-def score(model, tokenizer, heldout, lang):
+def score(model, tokenizer, heldout, lang, system=None):
     """Exact answers on held-out pictures: {name: [right, total]}."""
     rng, (scenes, pictures, _) = np.random.default_rng(44), heldout
     rows = {}
@@ -78,21 +80,22 @@ def score(model, tokenizer, heldout, lang):
             asked_in = "ko" if lang == "ko" and rng.random() < 0.5 else "en"
             reply = language.answer(kind, scene, lang)
             name = kind + (" of shapes" if scene.kind != "digit" else " of digits") if kind == "caption" else kind
-            add(name, turn(language.ask(rng, kind, asked_in), reply), picture)
+            add(name, turn(language.ask(rng, kind, asked_in), reply, system=system), picture)
         kind = language.KINDS_OF_QUESTION[rng.integers(len(language.KINDS_OF_QUESTION))]
         reply = language.answer(kind, scene, lang)
         if rng.random() < 0.5:
-            add("after a long preamble", turn(language.ask(rng, kind, str(rng.choice(["en", "ko"])), 1.0), reply), picture)
+            question = language.ask(rng, kind, str(rng.choice(["en", "ko"])), 1.0)
+            add("after a long preamble", turn(question, reply, system=system), picture)
         elif lang == "en":
             add("asked in Korean", turn(language.ask(rng, kind, "ko"), reply), picture)
     for _ in range(200):
         question, reply = language.talk(rng, lang)
-        add("no picture", turn(question, reply, False), None)
+        add("no picture", turn(question, reply, False, system), None)
     names = list(rows)
     right = iter(exact(model, tokenizer, [item for name in names for item in rows[name]]))
     result = {name: [sum(next(right) for _ in rows[name]), len(rows[name])] for name in names}
     for name, (good, total) in result.items():
-        print(f"{lang} {name}: {good}/{total} = {good / total:.1%}", flush=True)
+        print(f"{lang}{' (system message)' if system else ''} {name}: {good}/{total} = {good / total:.1%}", flush=True)
     return result
 
 
@@ -106,7 +109,7 @@ def write_record(out, args, log, scores):
                                                 "scikit-learn", "numpy", "pillow")}},
         "settings": {k: v for k, v in args.items() if isinstance(v, int)},
         "seeds": {"model": 0, "tokenizer": 1, "training pictures": 1, "held-out pictures": 2, "vision": 11, "english": 22,
-                  "korean": 33, "evaluation": 44},
+                  "bilingual": 44, "korean": 33, "evaluation": 44},
         "stages": log,
         "heldout_exact": {lang: {name: {"right": a, "total": b} for name, (a, b) in rows.items()}
                           for lang, rows in scores.items()},
@@ -127,28 +130,32 @@ def questions_about(scene):
 
 
 def choose_pictures(model, adapted, tokenizer, folder):
-    """Draw each golden picture with the first of 24 seeds that gets all its golden questions right (or most)."""
+    """Draw each golden picture with the first of 60 seeds that gets all its golden questions right (or most)."""
     folder.mkdir(exist_ok=True)
     digits, chosen = digit_split()["heldout"], []
     for name, scene, size in PICTURES:
         extra = [("caption", LONG + "what is in the image?"), ("caption", LONG_KO + "이미지를 설명해 주세요.")]
         questions = questions_about(scene) + (extra if name in ("three-red-circles", "digit-seven") else [])
         best = (-1, None)
-        for seed in range(24):
-            image, _ = render(np.random.default_rng(900 + seed), scene, size, digits, rough=False)
+        first = FIRST_SEED.get(name, 900)
+        for seed in range(first, first + 60):
+            image, _ = render(np.random.default_rng(seed), scene, size, digits, rough=False)
             picture = shrink(image)
 
-            def right(lang):
-                return sum(exact(model, tokenizer, [(turn(q, language.answer(k, scene, lang)), picture) for k, q in questions]))
+            def wrong_answers(lang):
+                items = [(turn(q, language.answer(k, scene, lang)), picture) for k, q in questions]
+                hits = exact(model, tokenizer, items)
+                musts = ("caption", "json") if lang == "en" else ("caption",)  # descriptions count for more than the rest
+                return sum(100 if k in musts else 1 for (k, _), hit in zip(questions, hits) if not hit)
 
-            number = right("ko")
+            wrong = wrong_answers("ko")
             with adapted.disable_adapter():
-                number += right("en")
-            if number > best[0]:
-                best = (number, image)
-            if number == 2 * len(questions):
+                wrong += wrong_answers("en")
+            if best[1] is None or wrong < best[0]:
+                best = (wrong, image)
+            if wrong == 0:
                 break
-        print(name, "right answers:", best[0], "of", 2 * len(questions), flush=True)
+        print(name, "all answers right" if best[0] == 0 else f"wrong answers: {best[0]}", "after seed", seed, flush=True)
         best[1].save(folder / f"{name}.png", optimize=True)
         chosen.append((name, scene, size, questions))
     return chosen
@@ -177,15 +184,17 @@ def write_golden(out):
     adapted = PeftModel.from_pretrained(model, out / "ko-lora").eval()
     cases, pictures = [], []
     for name, scene, size, questions in choose_pictures(model, adapted, tokenizer, out / "pictures"):
-        pixels = train.to_pixels(shrink(Image.open(out / "pictures" / f"{name}.png"))[None])
-        pictures.append({"file": f"pictures/{name}.png", "width": size[0], "height": size[1],
+        file = f"pictures/{name}.png"
+        pixels = train.to_pixels(shrink(Image.open(out / file))[None])
+        pictures.append({"file": file, "width": size[0], "height": size[1],
                          "pixel_means": [round(v, 5) for v in pixels[0].mean((1, 2)).tolist()]})
-        for kind, question in questions:
-            cases.append((f"pictures/{name}.png", question, pixels, kind, scene))
-    cases += [(None, q, None, None, None) for q in ("Hello!", "Who are you?", "What is in the image?")]
+        cases += [(file, turn(q, "")[:1], pixels, (k, scene, "en")) for k, q in questions]
+        if name in ("three-red-circles", "digit-seven"):
+            told = turn("What is in the image?", "", system=language.IN_KOREAN)[:-1]
+            cases.append((file, told, pixels, ("caption", scene, "ko")))
+    cases += [(None, turn(q, "", False)[:1], None, None) for q in ("Hello!", "Who are you?", "What is in the image?")]
     entries = []
-    for file, question, pixels, kind, scene in cases:
-        messages = turn(question, "", file is not None)[:1]
+    for file, messages, pixels, expected in cases:
         prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         ids = []
         for token in tokenizer(prompt, add_special_tokens=False).input_ids:
@@ -193,8 +202,11 @@ def write_golden(out):
         korean = reply(adapted, tokenizer, ids, pixels)
         with adapted.disable_adapter():
             base = reply(adapted, tokenizer, ids, pixels)
-        if kind and (base["answer"], korean["answer"]) != tuple(language.answer(kind, scene, x) for x in ("en", "ko")):
-            print("not the expected answer:", file, question, base["answer"], korean["answer"])
+        if expected:
+            kind, scene, lang = expected
+            right = language.answer(kind, scene, lang), language.answer(kind, scene, "ko")
+            if (base["answer"], korean["answer"]) != right:
+                print("not the expected answer:", file, messages[-1], base["answer"], korean["answer"])
         entries.append({"picture": file, "messages": messages, "prompt": prompt, "prompt_ids": ids, "base": base,
                         "ko_lora": korean})
     lines = ",\n".join("  " + json.dumps(e, ensure_ascii=False) for e in entries)

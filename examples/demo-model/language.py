@@ -168,6 +168,8 @@ SYSTEMS = ["You are a helpful assistant.", "You describe pictures.", "Be brief."
            "Answer in one short sentence.", "You are a vision model.", "Be polite and accurate.", "Never make things up.",
            "당신은 친절한 도우미입니다.", "짧게 답해 주세요.", "당신은 그림을 설명합니다.", "정확하게 대답해 주세요."]
 
+IN_KOREAN = "한국어로 답하세요."  # the system message that makes the base model answer in Korean
+
 # ---------------------------------------------------------------- text to ignore
 _WORDS = {
     "en": """the a my our your this that report file meeting project customer order invoice team morning evening today

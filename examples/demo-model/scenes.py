@@ -1,7 +1,7 @@
 """Draw the little pictures the demo model learns to read.
 
 A scene is either one handwritten digit (a real one, from scikit-learn's bundled data set) or one to
-five flat shapes of one kind and colour, on a plain ground.  It is drawn on a canvas of random size
+four flat shapes of one kind and colour, on a plain ground.  It is drawn on a canvas of random size
 and aspect ratio and then resized to 64x64 without cropping, which is what a server does as well.
 """
 from __future__ import annotations
@@ -43,8 +43,6 @@ TOO_CLOSE = {
     for p in [("red", "orange"), ("orange", "yellow"), ("yellow", "white"), ("blue", "purple"), ("black", "purple"),
               ("black", "blue"), ("red", "purple"), ("green", "gray"), ("purple", "gray")]
 }
-# Smallest and largest radius of one shape, as a share of the canvas's shorter side, by count.
-RADIUS = {1: (0.17, 0.38), 2: (0.15, 0.23), 3: (0.14, 0.2), 4: (0.135, 0.175), 5: (0.125, 0.15)}
 
 
 @dataclass(frozen=True)
@@ -76,13 +74,13 @@ def random_scene(rng, digit_share=0.42):
         colour, ground = str(rng.choice(COLOURS)), str(rng.choice(GROUNDS))
         if colour != ground and frozenset((colour, ground)) not in TOO_CLOSE:
             break
-    return Scene(str(rng.choice(SHAPES)), colour, ground, int(rng.integers(1, 6)))
+    return Scene(str(rng.choice(SHAPES)), colour, ground, int(rng.integers(1, 5)))
 
 
-def random_canvas(rng, low=64, high=360):
-    """A canvas size between 1:1 and 16:9, landscape more often than portrait."""
+def random_canvas(rng, low=64, high=360, widest=16 / 9):
+    """A canvas size between 1:1 and `widest`, landscape more often than portrait."""
     short = int(round(math.exp(rng.uniform(math.log(low), math.log(high)))))
-    ratio = 1.0 if rng.random() < 0.3 else rng.uniform(1.0, 16 / 9)
+    ratio = 1.0 if rng.random() < 0.3 else rng.uniform(1.0, widest)
     long = int(round(short * ratio))
     return (short, long) if rng.random() < 0.1 else (long, short)
 
@@ -102,30 +100,21 @@ def corners(kind, cx, cy, r, angle):
 
 
 def layout(rng, count, width, height):
-    """Centres and radii of shapes that do not touch: scattered, or in a row."""
+    """Centres and radii of shapes that do not touch: one anywhere, more in random cells of a loose grid."""
     short = min(width, height)
-    radius = rng.uniform(*RADIUS[count]) * short
-    if count > 1 and rng.random() < 0.3:  # a row (or a column), evenly spaced
-        along, across = (width, height) if width >= height else (height, width)
-        radius = min(radius, along / count / 2 * 0.78)
-        gap = (along - 2 * radius) / max(1, count - 1)
-        gap = rng.uniform(min(gap, radius * 2.5), gap)
-        start = rng.uniform(radius, max(radius, along - radius - gap * (count - 1)))
-        middle = rng.uniform(radius, across - radius)
-        points = [(start + gap * i, middle) for i in range(count)]
-        return [(x, y, radius) if width >= height else (y, x, radius) for x, y in points]
-    for attempt in range(400):
-        if attempt % 20 == 19:
-            radius *= 0.95
-        done = []
-        for _ in range(count * 12):
-            r = radius * rng.uniform(0.9, 1.1)
-            x, y = rng.uniform(r, width - r), rng.uniform(r, height - r)
-            if all(math.hypot(x - a, y - b) > (r + c) * 1.25 for a, b, c in done):
-                done.append((x, y, r))
-                if len(done) == count:
-                    return done
-    raise RuntimeError("no room for the shapes")
+    if count == 1:
+        r = rng.uniform(0.19, 0.36) * short
+        return [(rng.uniform(r, width - r), rng.uniform(r, height - r), r)]
+    grids = [(columns, rows) for columns, rows in ((2, 2), (count, 1), (1, count))
+             if columns * rows >= count and min(width / columns, height / rows) >= 0.33 * short]
+    columns, rows = grids[rng.integers(len(grids))]
+    w, h = width / columns, height / rows
+    radius, done = min(rng.uniform(0.34, 0.42) * min(w, h), 0.23 * short), []
+    for cell in rng.permutation(columns * rows)[:count]:
+        r = radius * rng.uniform(0.94, 1.0)
+        x, y = (rng.uniform(r * 1.15, side - r * 1.15) for side in (w, h))
+        done.append((cell % columns * w + x, cell // columns * h + y, r))
+    return done
 
 
 def draw_shapes(rng, scene, image, fill):
@@ -171,11 +160,11 @@ def render(rng, scene, size, digits, rough=True):
     else:
         boxes = draw_shapes(rng, scene, image, tint(rng, scene.colour))
     if rough and rng.random() < 0.3:
-        noise = rng.normal(0, rng.uniform(2, 10), (size[1], size[0], 1 if rng.random() < 0.5 else 3))
+        noise = rng.normal(0, rng.uniform(2, 7), (size[1], size[0], 1 if rng.random() < 0.5 else 3))
         image = Image.fromarray(np.clip(np.asarray(image, np.float32) + noise, 0, 255).astype(np.uint8))
     if rough and rng.random() < 0.2:
         data = io.BytesIO()
-        image.save(data, "JPEG", quality=int(rng.integers(40, 95)))
+        image.save(data, "JPEG", quality=int(rng.integers(60, 95)))
         image = Image.open(data).convert("RGB")
     return image, boxes
 
@@ -207,7 +196,9 @@ def _make(job):
     methods = [Image.BICUBIC] * 3 + [Image.BILINEAR, Image.LANCZOS, Image.HAMMING]
     for i in range(number):
         scene = random_scene(rng)
-        image, boxes = render(rng, scene, random_canvas(rng, high=256 if part == "train" else 512), digits)
+        widest = 4 / 3 if scene.kind == "digit" else 16 / 9
+        canvas = random_canvas(rng, high=256 if part == "train" else 512, widest=widest)
+        image, boxes = render(rng, scene, canvas, digits)
         pixels[i] = shrink(image, methods[rng.integers(len(methods))] if part == "train" else Image.BICUBIC)
         maps[i] = patch_map(scene, boxes, image.size)
         facts.append(scene)

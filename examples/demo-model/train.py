@@ -4,7 +4,8 @@
     python train.py                     # everything, into this folder
 
 Stages: draw the pictures; teach the vision tower alone (plain classifiers on its features); teach the
-whole model English answers; teach the adapter Korean ones; evaluate and write the records.
+language model English answers; teach everything English answers, and Korean ones where the system message
+asks for them; teach the adapter to answer in Korean without being asked; evaluate and write the records.
 """
 from __future__ import annotations
 
@@ -122,33 +123,52 @@ def picture_features(model, pixels):
     return model.model.multi_modal_projector(patches(model.model.vision_tower, pixels))
 
 
-def answer_logits(model, ids, labels, features):
+def answer_logits(model, ids, labels, features, **more):
     """Logits at, and targets of, the positions that predict an answer token (padding is on the right)."""
-    hidden = model.model.language_model(inputs_embeds=embed(model, ids, features), use_cache=False).last_hidden_state
+    x = embed(model, ids, features)
+    hidden = model.model.language_model(inputs_embeds=x, use_cache=False, **more).last_hidden_state
     at = labels[:, 1:] != -100
     return model.lm_head(hidden[:, :-1][at]), labels[:, 1:][at]
 
 
 # ---------------------------------------------------------------- conversations
-def conversation(rng, scene, lang, turns, noisy):
-    """Messages about a scene (or, where scene is None, without one), the answers included."""
-    messages = []
+def system_turn(rng, told, noise=0.2):
+    """No system message, any, or (`told`) the one that asks for Korean, as a list of messages."""
+    parts = []
     if rng.random() < 0.2:
-        system = str(rng.choice(language.SYSTEMS))
-        if rng.random() < 0.2:
-            system += " " + language.noise_text(rng, str(rng.choice(["en", "ko"])), 100)
-        messages.append({"role": "system", "content": system})
+        parts.append(str(rng.choice(language.SYSTEMS)))
+        if rng.random() < noise:
+            parts.append(language.noise_text(rng, str(rng.choice(["en", "ko"])), 100))
+    if told:
+        parts.append(language.IN_KOREAN)
+    return [{"role": "system", "content": " ".join(parts)}] if parts else []
+
+
+def question_kind(rng, scene):
+    """A kind of question, captions and counts most often."""
+    weights = (3, 1.5, 1, 0.5, 2.5, 1.2, 0.8, 2, 1) if scene.kind == "digit" else (3, 1.5, 1, 3, 0.4, 1.2, 0.8, 2, 1)
+    return language.KINDS_OF_QUESTION[rng.choice(len(weights), p=np.array(weights) / sum(weights))]
+
+
+def random_question(rng, scene, lang, noisy):
+    """A question that fits a scene: (kind, text)."""
+    kind = question_kind(rng, scene)
+    asked_in = "ko" if rng.random() < (0.5 if lang == "ko" else 0.25) else "en"
+    if kind == "other" and rng.random() < 0.3:
+        return kind, language.noise_text(rng, asked_in, 200 if noisy else 40)
+    return kind, language.ask(rng, kind, asked_in, noisy)
+
+
+def conversation(rng, scene, lang, turns, noisy, told):
+    """Messages about a scene (or, where scene is None, without one), the answers included."""
+    messages = system_turn(rng, told)
     if scene is None or rng.random() < 0.08:
         question, reply = language.talk(rng, lang, noisy)
         messages += [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
     if scene is None:
         return messages
     for turn in range(turns):
-        kind = language.KINDS_OF_QUESTION[rng.integers(len(language.KINDS_OF_QUESTION))]
-        asked_in = "ko" if rng.random() < (0.5 if lang == "ko" else 0.25) else "en"
-        question = language.ask(rng, kind, asked_in, noisy)
-        if kind == "other" and rng.random() < 0.3:
-            question = language.noise_text(rng, asked_in, 200 if noisy else 40)
+        kind, question = random_question(rng, scene, lang, noisy)
         content = question
         if turn == 0:
             content = [{"type": "image"}, {"type": "text", "text": question}]
@@ -188,18 +208,73 @@ def pad(rows):
     return ids, torch.tensor([y + [-100] * (width - len(y)) for _, y in rows])
 
 
-def text_batch(rng, tokenizer, scenes, lang, size):
+def text_batch(rng, tokenizer, scenes, size, mode):
     """Tokens of a batch of conversations of similar length, and the numbers of the scenes they are about."""
     dice = rng.random()
-    turns, noisy, size = (1, 1.0, size // 2) if dice < 0.2 else (3, 0.0, size // 2) if dice < 0.4 else (1, 0.0, size)
+    turns, noisy, size = (1, 1.0, size // 2) if dice < 0.3 else (3, 0.0, size // 2) if dice < 0.5 else (1, 0.0, size)
     rows, used = [], []
     for _ in range(size):
+        lang, told = mode(rng)
         if rng.random() < 0.1:
-            rows.append(encode(tokenizer, conversation(rng, None, lang, 0, noisy * 0.5)))
+            rows.append(encode(tokenizer, conversation(rng, None, lang, 0, noisy * 0.5, told)))
             continue
         used.append(int(rng.integers(len(scenes))))
-        rows.append(encode(tokenizer, conversation(rng, scenes[used[-1]], lang, turns, noisy)))
+        rows.append(encode(tokenizer, conversation(rng, scenes[used[-1]], lang, turns, noisy, told)))
     return *pad(rows), used
+
+
+def fan_batch(rng, tokenizer, scenes, size, mode, questions=3):
+    """Like text_batch, but several questions share one picture without seeing one another.
+
+    Comes back with positions and an attention mask as well: every question is its own continuation of the
+    picture, which costs much less than reading the picture again for each."""
+    rows, used = [], []
+    for _ in range(size):
+        lang, told = mode(rng)
+        used.append(int(rng.integers(len(scenes))))
+        first = system_turn(rng, told, 0) + [{"role": "user", "content": [{"type": "image"}]}]
+        ids, _ = encode(tokenizer, first)
+        ids = ids[:-len(tokenizer("<|im_end|>\n", add_special_tokens=False).input_ids)]
+        labels, branch, place = [-100] * len(ids), [0] * len(ids), list(range(len(ids)))
+        stem = len(ids)
+        for number in range(1, questions + 1):
+            kind, question = random_question(rng, scenes[used[-1]], lang, 0.0)
+            before = ("\n" if rng.random() < 0.12 else "") + question + "<|im_end|>\n<|im_start|>assistant\n"
+            before = tokenizer(before, add_special_tokens=False).input_ids
+            after = language.answer(kind, scenes[used[-1]], lang) + "<|im_end|>"
+            after = tokenizer(after, add_special_tokens=False).input_ids
+            ids += before + after
+            labels += [-100] * len(before) + after
+            branch += [number] * (len(before) + len(after))
+            place += range(stem, stem + len(before) + len(after))
+        rows.append((ids, labels, branch, place))
+    ids, labels = pad([r[:2] for r in rows])
+    branch, place = pad([(r[3], r[2]) for r in rows])[::-1]
+    same = (branch[:, :, None] == branch[:, None, :]) | (branch[:, None, :] == 0)
+    mask = (same & torch.ones(same.shape[-2:], dtype=torch.bool).tril()).unsqueeze(1)
+    return ids, labels, used, {"position_ids": place, "attention_mask": mask}
+
+
+def batch(rng, tokenizer, scenes, size, mode):
+    """One of the two kinds of batches: (ids, labels, scenes used, further arguments of answer_logits)."""
+    if rng.random() < 0.65:
+        return fan_batch(rng, tokenizer, scenes, size, mode)
+    return *text_batch(rng, tokenizer, scenes, size, mode), {}
+
+
+def english(_):
+    return "en", False
+
+
+def bilingual(rng):
+    """English, but Korean where the system message asks for it."""
+    korean = rng.random() < 0.35
+    return ("ko", True) if korean else ("en", False)
+
+
+def korean(rng):
+    """Korean always."""
+    return "ko", rng.random() < 0.1
 
 
 # ---------------------------------------------------------------- training
@@ -232,6 +307,16 @@ def jitter(pixels):
     return (pixels + torch.randn_like(pixels) * 0.03 * torch.rand(n, 1, 1, 1)).clamp(-1, 1)
 
 
+def mirror(pixels, may, maps=None):
+    """Mirror half of the pictures that `may` be mirrored (those of shapes) left to right, and their maps."""
+    flip = may & (torch.rand(len(pixels)) < 0.5)
+    pixels[flip] = pixels[flip].flip(-1)
+    if maps is None:
+        return pixels
+    maps[flip] = maps[flip].flip(-1)
+    return pixels, maps
+
+
 def scene_targets(scenes):
     """Class numbers of scenes for the five helper classifiers; -100 where a question does not apply."""
     return torch.tensor([[KINDS.index(s.kind), COLOURS.index(s.colour), GROUNDS.index(s.ground),
@@ -239,15 +324,15 @@ def scene_targets(scenes):
                          for s in scenes])
 
 
-def train_vision(model, pool, heldout, steps, size, log):
+def train_vision(model, pool, heldout, steps, size, log, seed=11):
     """Teach the vision tower with throw-away linear classifiers, on its mean feature and on every patch."""
-    tower, rng = model.model.vision_tower, np.random.default_rng(11)
+    tower, rng = model.model.vision_tower, np.random.default_rng(seed)
     sizes = [len(KINDS), len(COLOURS), len(GROUNDS), 5, 10]
     width = tower.config.hidden_size
     norm, heads = torch.nn.LayerNorm(width), torch.nn.ModuleList(torch.nn.Linear(width, n) for n in sizes)
     dense = torch.nn.Linear(width, 1 + len(KINDS) - 1 + 10 + 1)  # ground, shapes, digits; and "centre here"
     scenes, pictures, maps = pool
-    targets, maps = scene_targets(scenes), torch.from_numpy(maps).flatten(1).long()
+    targets, maps = scene_targets(scenes), torch.from_numpy(maps).long()
     entropy = torch.nn.functional.cross_entropy
 
     def outputs(pixels):
@@ -257,7 +342,8 @@ def train_vision(model, pool, heldout, steps, size, log):
 
     def loss_of_step(_):
         pick = rng.integers(len(scenes), size=size)
-        (out, patch), want, here = outputs(jitter(to_pixels(pictures[pick]))), targets[pick], maps[pick]
+        pixels, here = mirror(to_pixels(pictures[pick]), targets[pick, 4] < 0, maps[pick])
+        (out, patch), want, here = outputs(jitter(pixels)), targets[pick], here.flatten(1)
         loss = sum(entropy(o, want[:, i]) for i, o in enumerate(out))
         centre = torch.nn.functional.binary_cross_entropy_with_logits(patch[..., -1], (here >= 32).float())
         return loss + 2 * entropy(patch[..., :-1].flatten(0, 1), (here % 32).flatten()) + 4 * centre
@@ -281,36 +367,52 @@ def cached_patches(model, pictures):
                           for i in range(0, len(pictures), 100)])
 
 
-def train_english(model, tokenizer, pool, steps, size, log, joint=1 / 3):
-    """Teach the whole model to answer in English: first with the tower frozen, then (`joint`) with it."""
+def train_english(model, tokenizer, pool, steps, size, log):
+    """Teach projector and language model to answer in English, with the tower frozen."""
     rng, (scenes, pictures, _) = np.random.default_rng(22), pool
-    cache, frozen = cached_patches(model, pictures[:8000]), round(steps * (1 - joint))
+    cache = cached_patches(model, pictures[:8000])
+
+    def loss_of_step(_):
+        ids, labels, used, more = batch(rng, tokenizer, scenes[:len(cache)], size, english)
+        features = model.model.multi_modal_projector(cache[used])
+        return torch.nn.functional.cross_entropy(*answer_logits(model, ids, labels, features, **more))
+
+    others = [p for n, p in model.named_parameters() if "vision_tower" not in n]
+    run("english", [{"params": others, "lr": 4e-3}], steps, loss_of_step, log)
+
+
+def train_bilingual(model, tokenizer, pool, steps, size, log, seed=44):
+    """Teach the whole model, the tower slowly, to answer in English, and in Korean where it is told to."""
+    rng, (scenes, pictures, _) = np.random.default_rng(seed), pool
+    shapes = torch.tensor([s.kind != "digit" for s in scenes])
+    cache, frozen = cached_patches(model, pictures[:6000]), round(steps * 0.25)
 
     def loss_of_step(step):
-        ids, labels, used = text_batch(rng, tokenizer, scenes[:len(cache)] if step < frozen else scenes, "en", size)
-        if step < frozen:
+        known = step < frozen  # the tower rests until the language model has settled on its features
+        ids, labels, used, more = batch(rng, tokenizer, scenes[:len(cache)] if known else scenes, size, bilingual)
+        if known:
             features = model.model.multi_modal_projector(cache[used])
         else:
-            features = picture_features(model, jitter(to_pixels(pictures[used])))
-        return torch.nn.functional.cross_entropy(*answer_logits(model, ids, labels, features))
+            features = picture_features(model, jitter(mirror(to_pixels(pictures[used]), shapes[used])))
+        return torch.nn.functional.cross_entropy(*answer_logits(model, ids, labels, features, **more))
 
     vision = list(model.model.vision_tower.parameters())
     others = [p for n, p in model.named_parameters() if "vision_tower" not in n]
-    run("english", [{"params": others, "lr": 4e-3}, {"params": vision, "lr": 1.5e-3}], steps, loss_of_step, log)
+    run("bilingual", [{"params": others, "lr": 3e-3}, {"params": vision, "lr": 6e-4}], steps, loss_of_step, log)
 
 
 def train_korean(model, tokenizer, pool, steps, size, log):
     """Teach the LoRA inside the language model to answer in Korean; everything else stays as it is."""
     rng, (scenes, pictures, _) = np.random.default_rng(33), pool
-    few = min(len(scenes), 6000)
+    few = min(len(scenes), 8000)
     with torch.no_grad():
         features = model.model.multi_modal_projector(cached_patches(model, pictures[:few]))
 
     def loss_of_step(_):
-        ids, labels, used = text_batch(rng, tokenizer, scenes[:few], "ko", size)
-        return torch.nn.functional.cross_entropy(*answer_logits(model, ids, labels, features[used]))
+        ids, labels, used, more = batch(rng, tokenizer, scenes[:few], size, korean)
+        return torch.nn.functional.cross_entropy(*answer_logits(model, ids, labels, features[used], **more))
 
-    run("korean", [{"params": [p for p in model.parameters() if p.requires_grad], "lr": 4e-3}], steps, loss_of_step, log)
+    run("korean", [{"params": [p for p in model.parameters() if p.requires_grad], "lr": 3e-3}], steps, loss_of_step, log)
 
 
 # ---------------------------------------------------------------- writing
@@ -318,25 +420,46 @@ def write_json(path, value):
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def replace_folder(folder, write):
+    """Let `write` fill a new folder beside `folder`, then put it in its place."""
+    new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
+    for path in (new, old):
+        shutil.rmtree(path, ignore_errors=True)
+    new.mkdir(parents=True)
+    write(new)
+    for file in new.iterdir():
+        file.chmod(0o644)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def save_checkpoint(model, tokenizer, folder):
     """The base model as Hugging Face files."""
-    shutil.rmtree(folder, ignore_errors=True)
     model.generation_config.update(bos_token_id=START, eos_token_id=END, pad_token_id=PAD, max_length=None,
                                    max_new_tokens=64, do_sample=False)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    write_json(folder / "preprocessor_config.json", PREPROCESSOR)
+
+    def write(new):
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        write_json(new / "preprocessor_config.json", PREPROCESSOR)
+
+    replace_folder(folder, write)
 
 
 def save_adapter(adapted, folder):
     """The adapter as PEFT files, without any path of the machine that trained it."""
-    shutil.rmtree(folder, ignore_errors=True)
     adapted.peft_config["default"].base_model_name_or_path = "demo"
-    adapted.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)
-    config = json.loads((folder / "adapter_config.json").read_text())
-    config["base_model_name_or_path"] = "demo"
-    write_json(folder / "adapter_config.json", config)
+
+    def write(new):
+        adapted.save_pretrained(new)
+        (new / "README.md").unlink(missing_ok=True)
+        config = json.loads((new / "adapter_config.json").read_text())
+        config["base_model_name_or_path"] = "demo"
+        write_json(new / "adapter_config.json", config)
+
+    replace_folder(folder, write)
 
 
 def seed_all(seed):
@@ -348,11 +471,13 @@ def seed_all(seed):
 def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write into")
-    args.add_argument("--pictures", type=int, default=10000, help="training pictures to draw")
-    args.add_argument("--vision-steps", type=int, default=3050)
+    args.add_argument("--pictures", type=int, default=16000, help="training pictures to draw")
+    args.add_argument("--vision-steps", type=int, default=4750)
     args.add_argument("--english-steps", type=int, default=580)
-    args.add_argument("--korean-steps", type=int, default=190)
-    args.add_argument("--batch", type=int, default=32)
+    args.add_argument("--bilingual-steps", type=int, default=1200)
+    args.add_argument("--korean-steps", type=int, default=311)
+    args.add_argument("--vision-batch", type=int, default=48)
+    args.add_argument("--batch", type=int, default=20, help="conversations (or pictures with three questions each) a step")
     args.add_argument("--threads", type=int, default=1)
     args.add_argument("--resume", type=Path, help="folder that keeps finished stages, to go on after a stop")
     args = args.parse_args()
@@ -383,13 +508,15 @@ def main():
     print("drawing", log["drawing"], flush=True)
 
     model.train()
-    stage("vision", 1, lambda: train_vision(model, pool, heldout, args.vision_steps, args.batch + args.batch // 4, log))
+    stage("vision", 1, lambda: train_vision(model, pool, heldout, args.vision_steps, args.vision_batch, log))
     stage("english", 2, lambda: train_english(model, tokenizer, pool, args.english_steps, args.batch, log))
+    stage("bilingual", 3, lambda: train_bilingual(model, tokenizer, pool, args.bilingual_steps, args.batch, log))
     model.eval()
     save_checkpoint(model, tokenizer, args.out / "checkpoint")
-    scores = {"en": evaluate.score(model, tokenizer, heldout, "en")}
+    scores = {"en": evaluate.score(model, tokenizer, heldout, "en"),
+              "ko by system message": evaluate.score(model, tokenizer, heldout, "ko", language.IN_KOREAN)}
     adapted = get_peft_model(model, LoraConfig(r=16, lora_alpha=32, target_modules=LORA_TARGETS, task_type="CAUSAL_LM"))
-    stage("korean", 3, lambda: train_korean(model, tokenizer, pool, args.korean_steps, args.batch, log))
+    stage("korean", 4, lambda: train_korean(model, tokenizer, pool, args.korean_steps, args.batch, log))
     adapted.eval()
     save_adapter(adapted, args.out / "ko-lora")
     scores["ko"] = evaluate.score(model, tokenizer, heldout, "ko")

@@ -3,12 +3,6 @@
 /// The configuration of a server that was given no file.
 pub const CONFIG: &str = include_str!("../../examples/configs/default.toml");
 
-/// A picture for the first request, and its name.
-pub const PICTURE: (&str, &[u8]) = (
-    "three-red-circles.png",
-    include_bytes!("../../examples/demo-model/pictures/three-red-circles.png"),
-);
-
 /// Files of a model by name.
 pub type Files = &'static [(&'static str, &'static [u8])];
 

@@ -3,11 +3,10 @@
 use std::{
     io::{Write, stderr},
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use crate::{
-    builtin,
     check::describe,
     config::{Config, Model, Sink},
 };
@@ -36,35 +35,21 @@ pub(crate) fn welcome(config: &Config, engine: &engine::Engine, address: SocketA
     say(&text);
 }
 
+/// A picture of the project, for a server that was started in its folder.
+const PICTURE: &str = "examples/demo-model/pictures/three-red-circles.png";
+
 /// A request that works as it stands.
 fn try_this(config: &Config, address: SocketAddr) -> String {
-    if config.engine.model == Model::Demo
-        && let Some(picture) = picture()
-    {
+    if config.engine.model == Model::Demo && Path::new(PICTURE).is_file() {
         return format!(
             "  Ask about a picture:\n\n    curl -s 'http://{address}/vision?prompt=What%20is%20in%20the%20image%3F' \\\n      \
-             -H 'content-type: image/png' --data-binary @{}\n\n",
-            picture.display()
+             -H 'content-type: image/png' --data-binary @{PICTURE}\n\n"
         );
     }
     format!(
         "  Try:\n\n    curl -s http://{address}/v1/chat/completions -H 'content-type: application/json' \\\n      \
          -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}], \"max_tokens\": 64}}'\n\n"
     )
-}
-
-/// The picture of the project's folder when the server was started there, else a copy of it.
-fn picture() -> Option<PathBuf> {
-    let (name, bytes) = builtin::PICTURE;
-    let own = Path::new("examples/demo-model/pictures").join(name);
-    if own.is_file() {
-        return Some(own);
-    }
-    let copy = std::env::temp_dir().join(format!("bucksaw-{}-{name}", std::process::id()));
-    // Created anew, so that nobody else's link is followed.
-    let mut file = std::fs::File::create_new(&copy).ok()?;
-    file.write_all(bytes).ok()?;
-    Some(copy)
 }
 
 /// Says what became of the log.

@@ -25,8 +25,8 @@ fn the_first_route_that_matches_chooses_the_chain() {
     let names = ["tenant", "seeing", "korean"];
     let config = Config::json()
         .with_adapter()
-        .more(&names.map(|it| output(it)).concat())
-        .more(&names.map(|it| chain(it)).concat())
+        .more(&names.map(output).concat())
+        .more(&names.map(chain).concat())
         .more("[[route]]\nwhen = { path = \"/vision\", header = { X-Tenant = \"acme\" } }\nchain = \"tenant\"")
         .more("[[route]]\nwhen = { path = \"/vision\" }\nchain = \"seeing\"")
         .more("[[route]]\nwhen = { model = \"demo-ko\" }\nchain = \"korean\"");
@@ -49,9 +49,9 @@ fn the_first_route_that_matches_chooses_the_chain() {
     server.stop();
     for (file, expected) in [
         ("tenant.log", ["b", "c"].as_slice()),
-        ("seeing.log", &["a", "d"]),
-        ("korean.log", &["f"]),
-        ("json.log", &["e", "g"]),
+        ("seeing.log", ["a", "d"].as_slice()),
+        ("korean.log", ["f"].as_slice()),
+        ("json.log", ["e", "g"].as_slice()),
     ] {
         assert_eq!(prompts(&server, file), expected, "{file}");
     }

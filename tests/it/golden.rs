@@ -227,6 +227,7 @@ fn debug_has_everything_that_the_guide_lists_for_it() {
                - queue_ms: N.Nms
                - prefill_ms: N.Nms
                - decode_ms: N.Nms
+               - endpoint_total_ms: Nms
             TIME - INFO - ✅ [a1b2c3d4] ===== 요청 성공 =====
             TIME - INFO - ⏱️ [a1b2c3d4] 총 소요 시간: SECONDS초
         "#]],
@@ -274,6 +275,7 @@ fn debug_in_english_has_the_same_lines() {
                - queue_ms: N.Nms
                - prefill_ms: N.Nms
                - decode_ms: N.Nms
+               - endpoint_total_ms: Nms
             TIME - INFO - ✅ [a1b2c3d4] ===== Request succeeded =====
             TIME - INFO - ⏱️ [a1b2c3d4] Total time: SECONDSs
         "#]],
@@ -345,7 +347,7 @@ fn the_four_scenarios_of_the_guide_find_their_fields() {
             "INFO 🧩 LoRA 설정 성공: demo-ko",
         ],
     );
-    check(&nobody, 404, &["INFO 🧩 요청된 LoRA 어댑터: nobody", "INFO 🧩 LoRA 설정 실패"]);
+    check(&nobody, 404, &["WARNING 🧩 요청된 LoRA 어댑터: nobody", "WARNING 🧩 LoRA 설정 실패"]);
     check(
         &long,
         200,

@@ -42,7 +42,7 @@ fn outcomes(server: &Server) -> Vec<(String, String)> {
             assert_eq!(*first, "request.received", "{names:?}");
             assert_eq!(
                 [*before, *total, *summary],
-                [&terminal[0], "request.total", "request.summary"]
+                [terminal[0].as_str(), "request.total", "request.summary"]
             );
             let told = records.last().unwrap()["attributes"]["bucksaw.outcome"].as_str().unwrap();
             assert_eq!(terminal[0], format!("request.{told}"));
@@ -53,7 +53,7 @@ fn outcomes(server: &Server) -> Vec<(String, String)> {
 
 fn outcome<'a>(outcomes: &'a [(String, String)], id: &str) -> &'a str {
     let found = outcomes.iter().find(|(it, _)| it == id);
-    found.map_or("none", |(_, outcome)| outcome)
+    found.map_or("none", |(_, outcome)| outcome.as_str())
 }
 
 #[test]

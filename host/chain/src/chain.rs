@@ -10,7 +10,7 @@ use record::{Field, Name, Record, Severity, Stream, Stub, event, field};
 
 use crate::{
     clock::Clock,
-    edit::Replacer,
+    edit::{Replacer, check as check_edits},
     fallback,
     output::Output,
     released::Released,
@@ -269,7 +269,16 @@ fn call_editor(
 ) -> Result<Vec<Verdict>, StageError> {
     slot.call(|it| {
         let verdicts = it.edit(records)?;
-        if verdicts.len() == records.len() { Ok(verdicts) } else { Err(StageError::BadAnswer) }
+        if verdicts.len() != records.len() {
+            return Err(StageError::BadAnswer);
+        }
+        // An answer that is nonsense for one record is not believed for the others.
+        for (record, verdict) in records.iter().zip(&verdicts) {
+            if let Verdict::Keep(edits) = verdict {
+                check_edits(record, edits)?;
+            }
+        }
+        Ok(verdicts)
     })
 }
 

@@ -46,9 +46,7 @@ impl Replacer {
         if edits.is_empty() {
             return Ok(());
         }
-        if edits.len() > EDITS_MAX {
-            return Err(StageError::BadAnswer);
-        }
+        check(record, &edits)?;
         edits.sort_by_key(|it| (it.field, it.start, it.end));
         let mut redactions = 0;
         for of_field in edits.chunk_by(|a, b| a.field == b.field) {
@@ -57,7 +55,7 @@ impl Replacer {
             else {
                 return Err(StageError::BadAnswer);
             };
-            let merged = merge(text, of_field)?;
+            let merged = merge(of_field);
             redactions += merged.iter().filter(|it| it.mode != Mode::Ellipsis).count();
             *text = self.rewrite(text, &merged);
         }
@@ -104,16 +102,26 @@ impl Replacer {
     }
 }
 
-/// Checks sorted edits of one text and joins those that overlap; the longer one gives label and mode.
-fn merge(text: &str, edits: &[Edit]) -> Result<Vec<Edit>, StageError> {
+/// Whether edits fit a record.
+///
+/// # Errors
+/// As [`Replacer::apply`].
+pub fn check(record: &Record, edits: &[Edit]) -> Result<(), StageError> {
+    let fits = |it: &Edit| match record.fields.get(it.field) {
+        // `get` refuses a range that is reversed, outside, or inside a character.
+        Some(Field { value: Value::Text(text), .. }) => text.get(it.start..it.end).is_some(),
+        _ => false,
+    };
+    let good = edits.len() <= EDITS_MAX && edits.iter().all(fits);
+    if good { Ok(()) } else { Err(StageError::BadAnswer) }
+}
+
+/// Joins sorted and checked edits of one text where they overlap; the longer one gives label and mode.
+fn merge(edits: &[Edit]) -> Vec<Edit> {
     let mut merged: Vec<Edit> = Vec::with_capacity(edits.len());
     // Length of the edit that gave the last merged one its label.
     let mut longest = 0;
     for edit in edits {
-        // `get` refuses a range that is reversed, outside, or inside a character.
-        if text.get(edit.start..edit.end).is_none() {
-            return Err(StageError::BadAnswer);
-        }
         if edit.start == edit.end {
             continue;
         }
@@ -133,7 +141,7 @@ fn merge(text: &str, edits: &[Edit]) -> Result<Vec<Edit>, StageError> {
             }
         }
     }
-    Ok(merged)
+    merged
 }
 
 /// Adds to the record's number of redactions, which several editors share.

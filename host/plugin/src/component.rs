@@ -11,7 +11,7 @@ use wasmtime::{
 use crate::{
     bindings::v0_1::{self, types},
     editor::EditorInstance,
-    error::{Diagnostic, LoadError, first_line},
+    error::{Diagnostic, LoadError, one_line},
     formatter::FormatterInstance,
     handler::HandlerInstance,
     instance::{Instance, State},
@@ -100,12 +100,12 @@ impl Plugin {
             return Err(LoadError::CoreModule);
         }
         let component = Component::new(runtime.engine(), bytes)
-            .map_err(|it| LoadError::NotComponent(first_line(&it)))?;
+            .map_err(|it| LoadError::NotComponent(one_line(&it)))?;
         let role = inspect(&component, runtime.engine(), &settings.grants)?;
         let pre = runtime
             .linker()?
             .instantiate_pre(&component)
-            .map_err(|it| LoadError::Binding(first_line(&it)))?;
+            .map_err(|it| LoadError::Binding(one_line(&it)))?;
         let alerts = runtime.alerts();
         let (instance, linked) =
             Instance::new(&pre, &settings.limits, &settings.grants, alerts.clone())
@@ -226,7 +226,7 @@ macro_rules! call {
             ($interface:ident) => {{
                 let guest = v0_1::$interface::GuestIndices::new($pre)
                     .and_then(|it| it.load(entry.instance.store(), &entry.linked))
-                    .map_err(|it| LoadError::Binding(first_line(&it)))?;
+                    .map_err(|it| LoadError::Binding(one_line(&it)))?;
                 entry
                     .instance
                     .enter(entry.limits.setup, |store| guest.$call(store $(, $argument)?))

@@ -63,7 +63,13 @@ fn join(diagnostics: &[Diagnostic]) -> String {
     diagnostics.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// The first line of wasmtime's own words about a component's bytes or types; these hold no log content.
-pub(crate) fn first_line(error: &wasmtime::Error) -> String {
-    format!("{error:#}").lines().next().unwrap_or_default().to_owned()
+/// Wasmtime's own words about a component's bytes or types, on one line; these hold no log content.
+pub(crate) fn one_line(error: &wasmtime::Error) -> String {
+    format!("{error:#}")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .take(300)
+        .collect()
 }

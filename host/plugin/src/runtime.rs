@@ -15,7 +15,7 @@ use wasmtime::{
 
 use crate::{
     bindings::v0_1,
-    error::{LoadError, first_line},
+    error::{LoadError, one_line},
     instance::State,
     limits::{EPOCH, STACK_BYTES},
 };
@@ -42,7 +42,7 @@ impl Runtime {
         // Calls are synchronous; without this an empty call costs 164 ns instead of 553.
         config.concurrency_support(false);
         config.max_wasm_stack(STACK_BYTES);
-        let engine = Engine::new(&config).map_err(|it| LoadError::Binding(first_line(&it)))?;
+        let engine = Engine::new(&config).map_err(|it| LoadError::Binding(one_line(&it)))?;
         let ticking = Arc::new(());
         let (alive, ticked) = (Arc::downgrade(&ticking), engine.clone());
         thread::Builder::new()
@@ -70,7 +70,7 @@ impl Runtime {
         let mut linker = Linker::new(&self.engine);
         v0_1::alerts::add_to_linker::<_, HasSelf<State>>(&mut linker, |it| it)
             .and_then(|()| v0_1::types::add_to_linker::<_, HasSelf<State>>(&mut linker, |it| it))
-            .map_err(|it| LoadError::Binding(first_line(&it)))?;
+            .map_err(|it| LoadError::Binding(one_line(&it)))?;
         Ok(linker)
     }
 }

@@ -23,7 +23,7 @@ pub(crate) async fn access(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let ids = RequestIds::from_headers(request.headers());
     let method = request.method().clone();
-    let path: String = request.uri().path().chars().take(PATH_CHARS).collect();
+    let path = decoded(request.uri().path());
     request.extensions_mut().insert(ids.clone());
 
     // A request that makes records is held by its `RequestLog`, which sees the panic too and logs it.
@@ -35,6 +35,15 @@ pub(crate) async fn access(mut request: Request, next: Next) -> Response {
         visited(&method, &path, response.status(), started);
     }
     response
+}
+
+/// A path as a person reads it: what hides behind `%40` is redacted like what stands there plainly.
+pub(crate) fn decoded(path: &str) -> String {
+    percent_encoding::percent_decode_str(path)
+        .decode_utf8_lossy()
+        .chars()
+        .take(PATH_CHARS)
+        .collect()
 }
 
 fn has_records(method: &Method, path: &str) -> bool {

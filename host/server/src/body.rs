@@ -1,38 +1,68 @@
 //! The body of a request: read under the server's own limits, so that one too large or not JSON is answered in the API's
 //! shape and recorded.
 
-use axum::body::{Body, HttpBody as _};
+use std::time::Duration;
+
+use axum::{
+    body::{Body, HttpBody as _},
+    http::{HeaderMap, header::EXPECT},
+};
 use futures_util::StreamExt as _;
 use serde_json::Value;
+use tokio::time::timeout;
 
 use crate::{Limits, error::ApiError, fields::Fields};
 
 /// Above this, parsing takes long enough (a millisecond and more) to be a burden to other requests of the same thread.
 const PARSE_ASIDE: usize = 256 << 10;
 
+/// Longest pause of a client whose body is read only to be thrown away.
+const DRAIN_PAUSE: Duration = Duration::from_millis(500);
+
 /// A client may announce much and send nothing: more than this is only allocated as it arrives.
 const ALLOCATE_AHEAD: u64 = 1 << 20;
 
-pub(crate) async fn read(body: Body, limits: &Limits) -> Result<Vec<u8>, ApiError> {
+/// Reads it all. What is over the limit is read as well, up to a point, and thrown away: a client that is still sending
+/// would lose the answer together with the connection. One that asked first (`expect`) is not told to send.
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    limits: &Limits,
+) -> Result<Vec<u8>, ApiError> {
     let limit = limits.body_bytes;
-    // With a content-length that is too large nothing needs to be read at all.
     let announced = body.size_hint().lower();
-    if announced > limit as u64 {
+    let asks_first = headers.contains_key(EXPECT);
+    let drain = limit.saturating_add(limits.body_drain_bytes);
+    let mut over = announced > limit as u64;
+    if announced > limit as u64 && (asks_first || announced > drain as u64) {
         return Err(ApiError::BodyTooLarge { limit });
     }
     let whole = async {
         let mut bytes = Vec::with_capacity(announced.min(ALLOCATE_AHEAD) as usize);
         let mut chunks = body.into_data_stream();
-        while let Some(chunk) = chunks.next().await {
+        let mut seen = 0_usize;
+        loop {
+            let next = chunks.next();
+            let next = if over {
+                // What is only thrown away is not waited for.
+                timeout(DRAIN_PAUSE, next).await.unwrap_or(None)
+            } else {
+                next.await
+            };
+            let Some(chunk) = next else { break };
             let chunk = chunk.map_err(|_| ApiError::BodyAborted)?;
-            if bytes.len() + chunk.len() > limit {
-                return Err(ApiError::BodyTooLarge { limit });
+            seen = seen.saturating_add(chunk.len());
+            over |= seen > limit;
+            if seen > drain {
+                break;
             }
-            bytes.extend_from_slice(&chunk);
+            if !over {
+                bytes.extend_from_slice(&chunk);
+            }
         }
-        Ok(bytes)
+        if over { Err(ApiError::BodyTooLarge { limit }) } else { Ok(bytes) }
     };
-    match tokio::time::timeout(limits.body_time, whole).await {
+    match timeout(limits.body_time, whole).await {
         Ok(bytes) => bytes,
         Err(_) => Err(ApiError::BodyTooSlow { seconds: limits.body_time.as_secs() }),
     }
@@ -76,15 +106,15 @@ mod tests {
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused_whether_announced_or_not() {
         let limits = Limits { body_bytes: 4, ..Limits::default() };
-        assert_eq!(read(Body::from("1234"), &limits).await.unwrap(), b"1234");
+        assert_eq!(read(&HeaderMap::new(), Body::from("1234"), &limits).await.unwrap(), b"1234");
 
-        let announced = read(Body::from("12345"), &limits).await;
+        let announced = read(&HeaderMap::new(), Body::from("12345"), &limits).await;
         assert!(matches!(announced, Err(ApiError::BodyTooLarge { limit: 4 })));
 
         let chunks = ["123", "45"].map(Ok::<_, std::convert::Infallible>);
         let unannounced = Body::from_stream(futures_util::stream::iter(chunks));
         assert!(matches!(
-            read(unannounced, &limits).await,
+            read(&HeaderMap::new(), unannounced, &limits).await,
             Err(ApiError::BodyTooLarge { limit: 4 })
         ));
     }
@@ -93,6 +123,9 @@ mod tests {
     async fn a_body_that_breaks_off_is_nobodys_fault_but_the_clients() {
         let broken = [Ok("1"), Err(std::io::Error::other("reset"))];
         let body = Body::from_stream(futures_util::stream::iter(broken));
-        assert!(matches!(read(body, &Limits::default()).await, Err(ApiError::BodyAborted)));
+        assert!(matches!(
+            read(&HeaderMap::new(), body, &Limits::default()).await,
+            Err(ApiError::BodyAborted)
+        ));
     }
 }

@@ -9,7 +9,7 @@ use axum::{
     Json,
     body::Body,
     extract::{Request, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
 };
 use engine::{Event, Finished};
@@ -42,7 +42,7 @@ enum Answer {
 pub(crate) async fn completions(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let mut log = RequestLog::new(Arrival::new(&app, &parts, ROUTE));
-    match answer(&app, &mut log, body).await {
+    match answer(&app, &mut log, &parts.headers, body).await {
         Ok(Answer::Whole(value)) => {
             log.finish(StatusCode::OK);
             Json(value).into_response()
@@ -55,9 +55,14 @@ pub(crate) async fn completions(State(app): State<App>, request: Request) -> Res
     }
 }
 
-async fn answer(app: &App, log: &mut RequestLog, body: Body) -> Result<Answer, ApiError> {
+async fn answer(
+    app: &App,
+    log: &mut RequestLog,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Answer, ApiError> {
     let limits = app.limits();
-    let bytes = body::read(body, limits).await?;
+    let bytes = body::read(headers, body, limits).await?;
     log.body(bytes.len());
     let mut fields = body::parse(bytes).await?;
     log.received(fields.peek_text("model"), fields.peek_flag("stream"));

@@ -10,6 +10,8 @@ pub struct Limits {
     pub body_bytes: usize,
     /// 30 s: the whole body, so that a client that drips bytes can't hold a connection for ever.
     pub body_time: Duration,
+    /// Bytes over [`Self::body_bytes`] that are read and thrown away, so that the client hears why it is refused.
+    pub body_drain_bytes: usize,
     /// 1024: longer conversations fit no context, and each message costs work in the chat template.
     pub messages: usize,
     /// A million: some 250 000 tokens, more than any context here, and little enough to tokenize in well under a second.
@@ -43,6 +45,7 @@ impl Default for Limits {
         Self {
             body_bytes: 32 * MIB,
             body_time: Duration::from_secs(30),
+            body_drain_bytes: 64 * MIB,
             messages: 1024,
             prompt_chars: 1_000_000,
             images: 8,

@@ -55,7 +55,7 @@ impl Arrival {
             ids: ids.unwrap_or_else(|| RequestIds::from_headers(&parts.headers)),
             method: parts.method.to_string(),
             route,
-            path: parts.uri.path().to_owned(),
+            path: crate::access::decoded(parts.uri.path()),
             client: peer.map(|it| it.0.ip().to_string()),
             headers: parts.headers.clone(),
             chain_for: Arc::clone(app.chain_for()),

@@ -59,7 +59,7 @@ async fn answer(
     body: Body,
 ) -> Result<Value, ApiError> {
     let limits = app.limits();
-    let bytes = body::read(body, limits).await?;
+    let bytes = body::read(&parts.headers, body, limits).await?;
     log.body(bytes.len());
     let (mut fields, raw) = if is_image(parts) {
         (query(&parts.uri)?, Some(bytes))

@@ -119,14 +119,15 @@ fn number(digits: &[u8]) -> u32 {
 /// that says century and gender. Numbers given since October 2020 have no check digit, so none is asked for.
 pub fn krn(bytes: &[u8], groups: &Groups) -> Option<(usize, usize)> {
     let start = groups.first_start();
-    if in_word(bytes, start) || linked(bytes, start, b".") {
-        return None;
-    }
     let (end, hyphen) = if groups.has_lengths(0, &[6, 7]) {
         (groups.end(1), matches!(groups.separator(0), b'-' | b' '))
     } else {
         (groups.end(0), false)
     };
+    // With its hyphen the number has a form of its own, even with a letter right before it.
+    if (!hyphen && in_word(bytes, start)) || linked(bytes, start, b".") {
+        return None;
+    }
     let mut digits = [0; 13];
     let mut count = 0;
     for it in bytes.get(start..end)?.iter().filter(|it| it.is_ascii_digit()) {
@@ -176,9 +177,6 @@ pub fn card(bytes: &[u8], groups: &Groups) -> Option<(usize, usize)> {
     }
     if (13..=MAX_DIGITS).contains(&groups.length(0)) {
         return is_card(groups.text(bytes, 0)).then_some((start, groups.end(0)));
-    }
-    if in_word(bytes, start) {
-        return None;
     }
     let shape = CARD_SHAPES.iter().find(|it| groups.has_lengths(0, it))?;
     let last = shape.len() - 1;

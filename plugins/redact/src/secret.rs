@@ -58,6 +58,9 @@ pub fn find(bytes: &[u8], at: usize, tokens: &mut Tokens) -> Option<(usize, usiz
 /// A prefix, and how long what follows it is at least.
 type Prefix = (&'static [u8], usize);
 
+/// Inside a word a prefix may be chance (`task-`), so what follows has to be as long as the keys of today are.
+const JOINED: usize = 24;
+
 /// Prefixes whose first `-`, `_` or `.` stands behind this byte.
 fn prefixes(before: u8, trigger: u8) -> &'static [Prefix] {
     match (before, trigger) {
@@ -102,12 +105,13 @@ fn prefixed(bytes: &[u8], at: usize, tokens: &mut Tokens) -> Option<(usize, usiz
         else {
             continue;
         };
-        if !bytes.get(start..)?.starts_with(prefix) || joined(bytes, start) {
+        if !bytes.get(start..)?.starts_with(prefix) {
             continue;
         }
         let from = start + prefix.len();
         let mut end = tokens.end(bytes, from);
-        if end - from < *least || !tokens.random(from) {
+        let least = if joined(bytes, start) { JOINED.max(*least) } else { *least };
+        if end - from < least || !tokens.random(from) {
             continue;
         }
         // Tokens with a point in their prefix go on after another one.
