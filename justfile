@@ -29,7 +29,7 @@ test *flags:
 
 # Documentation, warnings denied
 docs:
-    RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --quiet
+    RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --release --workspace --no-deps --quiet
 
 # Build the plugins from source into plugins/components
 plugins:

@@ -51,6 +51,8 @@ pub struct Engine {
     pub threads: usize,
     pub queue: usize,
     pub nvml_library: Option<PathBuf>,
+    /// Whether quantized weights become floats when they are loaded; by the file's size when none.
+    pub dequantize: Option<bool>,
 }
 
 /// Where weights come from.

@@ -3,7 +3,7 @@
 //! It is the only crate that knows all the others: `app -> {server, engine, plugin, sink} -> chain -> record`.
 //!
 //! # Layout
-//! - [`cli`]: what may be typed. [`env`]: variables and `.env`. [`load`]: finding the configuration file.
+//! - [`cli`]: what may be typed. [`mod@env`]: variables and `.env`. [`load`]: finding the configuration file.
 //! - [`config`]: from text to what can run. [`builtin`]: what ships inside the program.
 //! - [`assemble`]: from a configuration to running parts.
 //! - [`serve`], [`check`], [`run`]: the three commands. [`signals`]: what the operating system may ask for.

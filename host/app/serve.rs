@@ -14,7 +14,7 @@ use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
     assemble, cli,
-    config::{Config, Problem, Problems, Route},
+    config::{self, Config, Model, Problem, Problems, Route},
     env::Vars,
     load::{Invalid, Source},
     signals, welcome,
@@ -30,7 +30,7 @@ pub fn serve(args: &cli::Serve) -> Result<()> {
     source.text = override_keys(&source.text, args)?;
     let config = source.parse(&vars)?;
     let invalid = |problems| Invalid { name: source.name.clone(), problems };
-    set_threads(config.engine.threads);
+    set_variables(&config.engine);
 
     let alerts = assemble::alerts(&config)?;
     let runtime = Runtime::new(alerts.clone())?;
@@ -175,13 +175,25 @@ fn log_panics() {
     }));
 }
 
-/// candle takes its number of threads from the environment and from nowhere else.
+/// A GGUF file up to this size becomes floats (8 times as many bytes) when it is loaded. candle multiplies quantized weights
+/// with 8-bit activations; for a small model that noise changes answers, and floats are faster as well (measured with
+/// SmolLM2-135M in Q4_1: about 1.4 times). A large model would not fit.
+const DEQUANTIZE_BYTES_MAX: u64 = 512 << 20;
+
+/// candle takes some of its settings from the environment and from nowhere else.
 #[expect(
     unsafe_code,
     reason = "the program has one thread yet, so nobody reads the environment meanwhile"
 )]
-fn set_threads(threads: usize) {
-    for (name, value) in engine::thread_variables(threads) {
+fn set_variables(config: &config::Engine) {
+    let mut variables = engine::thread_variables(config.threads);
+    if let Model::Gguf(path) = &config.model {
+        let small = || std::fs::metadata(path).is_ok_and(|it| it.len() <= DEQUANTIZE_BYTES_MAX);
+        if config.dequantize.unwrap_or_else(small) {
+            variables.push(("CANDLE_DEQUANTIZE_ALL", "1".to_owned()));
+        }
+    }
+    for (name, value) in variables {
         // SAFETY: called before the first thread is started, see above.
         unsafe { std::env::set_var(name, value) };
     }

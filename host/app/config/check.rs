@@ -176,6 +176,7 @@ fn engine(raw: &raw::Engine, folder: &Path, problems: &mut Problems) -> Engine {
         threads: usize::try_from(raw.threads.unwrap_or(0)).unwrap_or(0),
         queue: usize::try_from(raw.queue.unwrap_or(ENGINE_QUEUE)).unwrap_or(usize::MAX),
         nvml_library: raw.nvml_library.as_ref().map(|it| folder.join(it)),
+        dequantize: raw.dequantize,
     }
 }
 

@@ -32,6 +32,7 @@ pub(super) struct Engine {
     pub(super) threads: Option<u64>,
     pub(super) queue: Option<u64>,
     pub(super) nvml_library: Option<String>,
+    pub(super) dequantize: Option<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -141,6 +142,7 @@ fn engine(mut it: Reader<'_>, problems: &mut Problems) -> Engine {
         threads: it.number("threads", 0..=1024, problems),
         queue: it.number("queue", 1..=100_000, problems),
         nvml_library: it.text("nvml_library", problems),
+        dequantize: it.flag("dequantize", problems),
     };
     it.finish(problems);
     engine

@@ -97,6 +97,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    pub(super) fn flag(&mut self, name: &'static str, problems: &mut Problems) -> Option<bool> {
+        match self.take(name)? {
+            Value::Boolean(it) => Some(it),
+            other => self.wrong(name, "true or false", &other, problems),
+        }
+    }
+
     pub(super) fn texts(
         &mut self,
         name: &'static str,

@@ -19,20 +19,22 @@ use crate::{
     stage::{Editor, Formatted, Formatter, Handler, Source, StageError, Verdict},
 };
 
+/// A formatter, and the outputs that take its lines: one formatting serves them all.
+pub type Formats = (Arc<dyn Source<dyn Formatter>>, Vec<Arc<Output>>);
+
 /// What a chain is made of; shared by all workers.
 pub struct Spec {
     pub name: Arc<str>,
     pub editors: Vec<Arc<dyn Source<dyn Editor>>>,
     pub handlers: Vec<Arc<dyn Source<dyn Handler>>>,
-    /// Formatters, each with the outputs that take its lines: one formatting serves them all.
-    pub outputs: Vec<(Arc<dyn Source<dyn Formatter>>, Vec<Arc<Output>>)>,
+    pub outputs: Vec<Formats>,
 }
 
 /// One worker's instance of a chain.
 pub struct Chain {
     editors: Vec<Slot<dyn Editor>>,
     handlers: Vec<Slot<dyn Handler>>,
-    outputs: Vec<(Slot<dyn Formatter>, Vec<Arc<Output>>)>,
+    outputs: Vec<Formatting>,
     replacer: Replacer,
     clock: Arc<dyn Clock>,
     /// Failures since the last report, by plugin and error: one record each, whatever their number.
@@ -44,6 +46,8 @@ pub struct Chain {
 
 /// How often dropped records are reported: dropping is what such a plugin is for, so a line a batch would be noise.
 const DROPS_EVERY: Duration = Duration::from_secs(10);
+
+type Formatting = (Slot<dyn Formatter>, Vec<Arc<Output>>);
 
 /// A record on its way through the editors.
 enum Draft {

@@ -27,7 +27,7 @@
 //!
 //! # Layout
 //! - [`config`]: the configuration. [`kind`]: the kinds and their labels.
-//! - [`scan`]: the pass over a text. [`number`], [`email`], [`ip`], [`iban`], [`secret`]: the matchers.
+//! - [`mod@scan`]: the pass over a text. [`number`], [`email`], [`ip`], [`iban`], [`secret`]: the matchers.
 //! - [`fold`]: full-width forms, as Korean and Japanese keyboards write them.
 
 pub mod config;

@@ -114,7 +114,7 @@ fn each_image_fills_its_own_place() {
     let mut loaded = load::load(&config("llava", &[]), &Device::Cpu).unwrap();
     let model = loaded[0].model.as_mut();
     let (a, b) = (pixels(&golden["pixels"]), pixels(&golden["pixels2"]));
-    let place = vec![3u32; 16];
+    let place = [3u32; 16];
     let prompt = [&[47, 48][..], &place[..], &[50][..], &place[..], &[60][..]].concat();
     let mut logits = |images: &[Tensor]| {
         let prompt = Prompt { tokens: &prompt, images, interrupted: NEVER };
