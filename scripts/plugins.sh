@@ -8,9 +8,6 @@ names() { for it in "$1"/*/Cargo.toml; do basename "$(dirname "$it")"; done | gr
 
 exports=$(scripts/wasm-toolchain.sh target/wasm)
 eval "$exports"
-# The same paths on every machine, so that the same sources give the same bytes.
-remap="--remap-path-prefix=$PWD=/bucksaw --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
-export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS $remap"
 packages=$(printf -- '-p %s ' $(names plugins) $(names tests/fixtures/guests))
 "$CARGO" build --quiet --profile guest --target $target --target-dir target/guests $packages
 

@@ -12,6 +12,9 @@ target=wasm32-unknown-unknown
 # A guest's text scanning is vectorised; wasmtime runs these instructions everywhere.
 flags="-C target-feature=+simd128"
 
+crates=${CARGO_HOME:-$HOME/.cargo}
+project=$(cd "$(dirname "$0")/.." && pwd)
+
 sysroot=$(rustc --print sysroot)
 host=$(rustc -vV | sed -n 's/^host: //p')
 tools=$sysroot/lib/rustlib/$host/bin
@@ -19,15 +22,27 @@ if [ ! -x "$tools/wasm-component-ld" ]; then
   echo "no wasm-component-ld beside rustc ($tools): plugins are built with a rustup toolchain of 1.82 or later" >&2
   exit 1
 fi
+
+# Paths of this machine stand in scripts and not in flags, which cargo mixes into the names of symbols.
+# compiler COMMAND...: messages of panics name source files, but no folder of this machine, so that the same sources give the
+# same bytes. Which registry a crate came from shows in a folder's name that is not known before the first download.
+compiler() {
+  printf '#!/usr/bin/env bash\nset -- "$@" "--remap-path-prefix=%s=/bucksaw"\n' "$project" >"$folder/rustc"
+  printf 'for it in "%s"/registry/src/*; do set -- "$@" "--remap-path-prefix=$it=/crates"; done\n' "$crates" >>"$folder/rustc"
+  printf 'exec %s\n' "$*" >>"$folder/rustc"
+  chmod +x "$folder/rustc"
+}
 cat >"$folder/linker" <<EOF
 #!/usr/bin/env bash
 exec "$tools/wasm-component-ld" "\$@" --wasm-ld-path "$tools/gcc-ld/wasm-ld"
 EOF
 chmod +x "$folder/linker"
 echo "export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER='$folder/linker'"
+echo "export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS='$flags' RUSTC='$folder/rustc'"
 
 if [ -d "$sysroot/lib/rustlib/$target" ]; then
-  echo "export CARGO=cargo CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS='$flags'"
+  compiler "'$(rustup which rustc 2>/dev/null || command -v rustc)'" '"$@"'
+  echo "export CARGO=cargo"
   exit
 fi
 
@@ -45,7 +60,8 @@ if [ ! -d "$std" ]; then
   mkdir -p "$probe/src" "$std.new"
   printf '[package]\nname = "probe"\nversion = "0.0.0"\nedition = "2021"\n[workspace]\n' >"$probe/Cargo.toml"
   : >"$probe/src/lib.rs"
-  (cd "$probe" && RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc RUSTFLAGS="-C embed-bitcode=yes $flags" \
+  compiler /usr/bin/rustc '"$@"'
+  (cd "$probe" && RUSTC_BOOTSTRAP=1 RUSTC="$folder/rustc" RUSTFLAGS="-C embed-bitcode=yes $flags" \
     CARGO_TARGET_DIR="$probe/target" /usr/bin/cargo build -q --release --target $target \
     -Z build-std=std,panic_abort) >&2
   cp "$probe/target/$target/release/deps/"*.rlib "$std.new/"
@@ -54,5 +70,5 @@ if [ ! -d "$std" ]; then
   ln -sfn /usr/lib/rustlib/"$host" "$folder/sysroot/lib/rustlib/$host"
   rm -r "$probe"
 fi
-echo "export CARGO=/usr/bin/cargo RUSTC=/usr/bin/rustc"
-echo "export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS='$flags --sysroot=$folder/sysroot'"
+compiler /usr/bin/rustc '"$@"' "'--sysroot=$folder/sysroot'"
+echo "export CARGO=/usr/bin/cargo"
