@@ -119,7 +119,7 @@ pub struct Chain {
 }
 
 /// What a request must have to take a chain. All that is set must match.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Route {
     pub path: Option<String>,
     pub model: Option<String>,

@@ -1,7 +1,6 @@
 //! `bucksaw serve`: load, listen, serve, and end in order: requests first, then the engine, then the log.
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     path::Path,
     sync::Arc,
@@ -99,39 +98,21 @@ fn announce(config: &Config, engine: &engine::Engine, address: SocketAddr) {
 /// The chain of the first route that matches, or the default one.
 fn chain_for(routes: &[Route]) -> server::ChainFor {
     let default: Arc<str> = "default".into();
-    let names: HashMap<&str, Arc<str>> =
-        routes.iter().map(|it| (it.chain.as_str(), Arc::from(it.chain.as_str()))).collect();
-    let routes: Vec<(RouteMatch, Arc<str>)> =
-        routes.iter().map(|it| (RouteMatch::new(it), names[it.chain.as_str()].clone())).collect();
+    let routes: Vec<(Route, Arc<str>)> =
+        routes.iter().map(|it| (it.clone(), it.chain.as_str().into())).collect();
     Arc::new(move |request| {
-        let matching = routes.iter().find(|(it, _)| it.matches(request));
+        let matching = routes.iter().find(|(route, _)| matches(route, request));
         matching.map_or(&default, |(_, chain)| chain).clone()
     })
 }
 
-struct RouteMatch {
-    path: Option<String>,
-    model: Option<String>,
-    headers: Vec<(String, String)>,
-}
-
-impl RouteMatch {
-    fn new(route: &Route) -> Self {
-        Self {
-            path: route.path.clone(),
-            model: route.model.clone(),
-            headers: route.headers.clone(),
-        }
-    }
-
-    fn matches(&self, request: &server::RouteRequest<'_>) -> bool {
-        let header = |(name, value): &(String, String)| {
-            request.headers.get(name).is_some_and(|it| it.as_bytes() == value.as_bytes())
-        };
-        self.path.as_deref().is_none_or(|it| it == request.path)
-            && self.model.as_deref().is_none_or(|it| Some(it) == request.model)
-            && self.headers.iter().all(header)
-    }
+fn matches(route: &Route, request: &server::RouteRequest<'_>) -> bool {
+    let header = |(name, value): &(String, String)| {
+        request.headers.get(name).is_some_and(|it| it.as_bytes() == value.as_bytes())
+    };
+    route.path.as_deref().is_none_or(|it| it == request.path)
+        && route.model.as_deref().is_none_or(|it| Some(it) == request.model)
+        && route.headers.iter().all(header)
 }
 
 /// What was typed wins over the file. Going through its text, it is checked as if it stood there.
@@ -150,13 +131,21 @@ fn override_keys(text: &str, args: &cli::Serve) -> Result<String, Invalid> {
             if key == "model" {
                 it.remove("adapters");
             }
-            it.insert(key.to_owned(), value.clone().into());
+            it.insert(key.to_owned(), from_here(value).into());
         }
     }
     toml::to_string(&table).map_err(|error| Invalid {
         name: "the command line".to_owned(),
         problems: Problems(vec![Problem { key: String::new(), message: error.to_string() }]),
     })
+}
+
+/// A path that was typed is meant from the working folder, one in the file from the file's.
+fn from_here(value: &str) -> String {
+    let path = Path::new(value);
+    let whole =
+        (value != "demo" && path.exists()).then(|| std::path::absolute(path).ok()).flatten();
+    whole.and_then(|it| it.to_str().map(str::to_owned)).unwrap_or_else(|| value.to_owned())
 }
 
 /// A panic's message may hold what a person wrote: it goes through the chain as a record, and to no console.

@@ -54,19 +54,17 @@ fn try_this(config: &Config, address: SocketAddr) -> String {
 
 /// Says what became of the log.
 pub(crate) fn farewell(drained: chain::Drained) {
-    let chain::Drained { complete, accepted, dropped, lost_lines } = drained;
+    let chain::Drained { in_time, accepted, dropped, lost_lines } = drained;
     if accepted + dropped == 0 {
         return;
     }
-    if complete && dropped == 0 {
-        say(&format!("  log        {accepted} records, all written\n"));
-    } else {
-        let hurry =
-            if complete { "" } else { ", and not everything was written before the deadline" };
-        say(&format!(
-            "  log        {accepted} records, {dropped} dropped, {lost_lines} lines lost{hurry}\n"
-        ));
+    if drained.is_complete() {
+        return say(&format!("  log        {accepted} records, all written\n"));
     }
+    let late = if in_time { "" } else { ", and the deadline came before everything was written" };
+    say(&format!(
+        "  log        {accepted} records, {dropped} dropped, {lost_lines} lines lost{late}\n"
+    ));
 }
 
 fn say(text: &str) {

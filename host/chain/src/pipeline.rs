@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -50,14 +51,21 @@ pub struct Pipeline {
 /// What became of the records when the log was shut down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drained {
-    /// Whether every record that was taken ran through its chain and every line of it was written.
-    pub complete: bool,
+    /// Whether workers and outputs came to their end before the deadline.
+    pub in_time: bool,
     /// Records that the queue took.
     pub accepted: u64,
     /// Records that the queue had no room for.
     pub dropped: u64,
     /// Lines that outputs could not write.
     pub lost_lines: u64,
+}
+
+impl Drained {
+    /// Whether every record that was made ran through its chain, and every line of it was written.
+    pub fn is_complete(&self) -> bool {
+        self.in_time && self.dropped == 0 && self.lost_lines == 0
+    }
 }
 
 impl Pipeline {
@@ -74,7 +82,9 @@ impl Pipeline {
             let worker = Worker {
                 chains: BTreeMap::new(),
                 plan: plan.clone(),
-                watch: (index == 0).then(|| Watch { queue: queue.clone(), reported: 0 }),
+                queue: queue.clone(),
+                reports: index == 0,
+                reported: 0,
             };
             let name = format!("log-{index}");
             workers.push(thread::Builder::new().name(name).spawn(move || worker.run(&receiver))?);
@@ -107,18 +117,18 @@ impl Pipeline {
         let queue = self.queue.clone();
         let closed =
             thread::Builder::new().name("log-close".to_owned()).spawn(move || queue.close());
-        let mut complete = closed.is_ok_and(|it| join_until(it, deadline));
+        let mut in_time = closed.is_ok_and(|it| join_until(it, deadline));
         let workers =
             std::mem::take(&mut *self.workers.lock().unwrap_or_else(|it| it.into_inner()));
         for worker in workers {
-            complete &= join_until(worker, deadline);
+            in_time &= join_until(worker, deadline);
         }
         for output in &self.plan.outputs {
-            complete &= output.close(deadline);
+            in_time &= output.close(deadline);
         }
         let (accepted, dropped) = self.queue.counts();
         let lost_lines = self.plan.outputs.iter().map(|it| it.counts().1).sum();
-        Drained { complete: complete && lost_lines == 0, accepted, dropped, lost_lines }
+        Drained { in_time, accepted, dropped, lost_lines }
     }
 }
 
@@ -136,12 +146,9 @@ struct Worker {
     /// Opened when the first record comes for them.
     chains: BTreeMap<Arc<str>, Chain>,
     plan: Arc<Plan>,
-    /// One of the workers reports what was dropped.
-    watch: Option<Watch>,
-}
-
-struct Watch {
     queue: Arc<Queue>,
+    /// One of the workers reports what was dropped, and this is how much it has.
+    reports: bool,
     reported: u64,
 }
 
@@ -159,7 +166,12 @@ impl Worker {
                 let Ok(message) = queue.try_recv() else { break };
                 open = take(message, &mut batch);
             }
-            self.dispatch(batch);
+            let records = batch.len() as u64;
+            // A bug of ours costs a batch, which is counted, and not the worker with all that would follow.
+            if catch_unwind(AssertUnwindSafe(|| self.dispatch(batch))).is_err() {
+                self.chains.clear();
+                self.queue.count_dropped(records);
+            }
             self.report_drops();
         }
         self.chains.values_mut().for_each(Chain::finish);
@@ -195,14 +207,16 @@ impl Worker {
     }
 
     fn report_drops(&mut self) {
-        let Some(watch) = &mut self.watch else { return };
+        if !self.reports {
+            return;
+        }
         let lost: u64 = self.plan.outputs.iter().map(|it| it.counts().1).sum();
-        let total = watch.queue.counts().1 + lost;
-        let dropped = total - watch.reported;
+        let total = self.queue.counts().1 + lost;
+        let dropped = total - self.reported;
         if dropped == 0 || self.plan.outputs.iter().any(|it| it.is_failing()) {
             return;
         }
-        watch.reported = total;
+        self.reported = total;
         let fields = vec![Field::new(field::DROPPED, i64::try_from(dropped).unwrap_or(i64::MAX))];
         let record = internal(self.plan.clock.now(), Severity::WARNING, event::LOG_DROPPED, fields);
         let default = self.plan.default.clone();

@@ -50,6 +50,11 @@ impl Queue {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts records that were taken and then lost.
+    pub(crate) fn count_dropped(&self, records: u64) {
+        self.dropped.fetch_add(records, Ordering::Relaxed);
+    }
+
     /// Records taken and records dropped since the start.
     pub fn counts(&self) -> (u64, u64) {
         (self.accepted.load(Ordering::Relaxed), self.dropped.load(Ordering::Relaxed))

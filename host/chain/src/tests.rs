@@ -1,8 +1,11 @@
 //! Chains of closures: what a chain does with what its stages answer.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use proptest::prelude::*;
@@ -168,6 +171,7 @@ impl Source<dyn Formatter> for Lines {
 
 impl Formatter for Lines {
     fn format(&mut self, batch: &[Released]) -> Result<Formatted, StageError> {
+        assert!(!batch.iter().any(|it| text(it) == "bug"), "as a bug of ours would");
         let mut out = Formatted::default();
         for (index, it) in batch.iter().enumerate() {
             out.text.push_str(&text(it));
@@ -180,9 +184,7 @@ impl Formatter for Lines {
     }
 }
 
-/// Pushes texts through a whole pipeline and gives what its sink wrote.
-fn pipe(texts: &[&str], formatter: &'static str) -> Vec<String> {
-    let written = Arc::new(Mutex::new(Vec::new()));
+fn pipeline(written: &Arc<Mutex<Vec<String>>>, formatter: &'static str) -> Pipeline {
     let sink = Box::new(Collect(written.clone()));
     let output = Output::start("test", Filter::default(), Overflow::Block, sink).unwrap();
     let spec = Spec {
@@ -191,7 +193,7 @@ fn pipe(texts: &[&str], formatter: &'static str) -> Vec<String> {
         handlers: vec![],
         outputs: vec![(Arc::new(Lines(formatter)), vec![output.clone()])],
     };
-    let pipeline = Pipeline::start(Plan {
+    Pipeline::start(Plan {
         chains: [("default".into(), spec)].into(),
         default: "default".into(),
         outputs: vec![output],
@@ -200,11 +202,16 @@ fn pipe(texts: &[&str], formatter: &'static str) -> Vec<String> {
         workers: 2,
         queue: 1 << 12,
     })
-    .unwrap();
+    .unwrap()
+}
+
+/// Pushes texts through a whole pipeline and gives what its sink wrote.
+fn pipe(texts: &[&str], formatter: &'static str) -> Vec<String> {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let pipeline = pipeline(&written, formatter);
     texts.iter().for_each(|it| pipeline.queue().push(record(it)));
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
-    let drained = pipeline.shutdown(deadline);
-    assert!(drained.complete, "{drained:?}");
+    let drained = pipeline.shutdown(Instant::now() + Duration::from_secs(30));
+    assert!(drained.is_complete(), "{drained:?}");
     assert_eq!(drained.accepted, texts.len() as u64);
     pipeline.queue().push(record("late"));
     assert_eq!(pipeline.queue().counts().1, 1, "a record after the end is counted as dropped");
@@ -217,6 +224,21 @@ fn a_drained_pipeline_has_written_everything_in_order() {
     let texts: Vec<String> = (0..3000).map(|it| it.to_string()).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     assert_eq!(pipe(&texts, "lines"), texts);
+}
+
+#[test]
+fn a_panic_costs_one_batch_and_is_counted() {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let pipeline = pipeline(&written, "lines");
+    pipeline.queue().push(record("bug"));
+    while pipeline.queue().counts().1 == 0 {
+        std::thread::yield_now();
+    }
+    pipeline.queue().push(record("next"));
+    let drained = pipeline.shutdown(Instant::now() + Duration::from_secs(30));
+    assert_eq!((drained.in_time, drained.accepted, drained.dropped), (true, 2, 1));
+    let written = written.lock().unwrap();
+    assert!(written.iter().any(|it| it == "next"), "{written:?}");
 }
 
 #[test]
