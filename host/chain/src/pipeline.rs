@@ -23,6 +23,8 @@ use crate::{
 /// Records that run through a chain together: enough to spread the cost of entering a plugin (measured: a batch of 512 is
 /// no cheaper a record), few enough that a poison record holds up little.
 const BATCH_MAX: usize = 64;
+/// How often losses are reported while an output fails.
+const WHILE_FAILING: Duration = Duration::from_secs(60);
 /// How often an idle worker looks whether records were dropped.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -85,6 +87,7 @@ impl Pipeline {
                 queue: queue.clone(),
                 reports: index == 0,
                 reported: 0,
+                reported_at: None,
             };
             let name = format!("log-{index}");
             workers.push(thread::Builder::new().name(name).spawn(move || worker.run(&receiver))?);
@@ -150,6 +153,7 @@ struct Worker {
     /// One of the workers reports what was dropped, and this is how much it has.
     reports: bool,
     reported: u64,
+    reported_at: Option<Instant>,
 }
 
 impl Worker {
@@ -213,10 +217,14 @@ impl Worker {
         let lost: u64 = self.plan.outputs.iter().map(|it| it.counts().1).sum();
         let total = self.queue.counts().1 + lost;
         let dropped = total - self.reported;
-        if dropped == 0 || self.plan.outputs.iter().any(|it| it.is_failing()) {
+        // While an output fails, each report is a loss of its own there: the other outputs get one now and then.
+        let failing = self.plan.outputs.iter().any(|it| it.is_failing());
+        let lately = self.reported_at.is_some_and(|it| it.elapsed() < WHILE_FAILING);
+        if dropped == 0 || (failing && lately) {
             return;
         }
         self.reported = total;
+        self.reported_at = Some(Instant::now());
         let fields = vec![Field::new(field::DROPPED, i64::try_from(dropped).unwrap_or(i64::MAX))];
         let record = internal(self.plan.clock.now(), Severity::WARNING, event::LOG_DROPPED, fields);
         let default = self.plan.default.clone();
