@@ -77,7 +77,7 @@ pub(crate) fn image(w: &mut Writer<'_, '_>) {
     }
     if let Some(mode) = record.text("bucksaw.image.mode") {
         of_image(w, "🎨", words.image_mode, index);
-        w.out().push_str(mode);
+        push_content(w.out(), mode);
         w.end();
     }
     if let Some(count) = record.int("bucksaw.image.base64_chars") {
@@ -205,7 +205,7 @@ pub(crate) fn json_parse(w: &mut Writer<'_, '_>) {
         other => other,
     };
     w.label("🧾", words.json_result);
-    w.out().push_str(status);
+    push_content(w.out(), status);
     let parts = [
         (words.expected, "bucksaw.json.expected"),
         (words.error_offset, "bucksaw.json.error_offset"),

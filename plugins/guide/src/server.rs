@@ -15,7 +15,7 @@ pub(crate) fn notice(w: &mut Writer<'_, '_>, otherwise: &str) {
         _ => "❌",
     };
     w.begin(emoji);
-    w.out().push_str(record.text("bucksaw.notice").unwrap_or(otherwise));
+    push_content(w.out(), record.text("bucksaw.notice").unwrap_or(otherwise));
     w.end();
 }
 
@@ -47,7 +47,7 @@ fn explain(w: &mut Writer<'_, '_>) {
     let record = w.record;
     if let Some(notice) = record.text("bucksaw.notice") {
         w.out().push_str(": ");
-        w.out().push_str(notice);
+        push_content(w.out(), notice);
     }
     w.end();
 }

@@ -93,7 +93,8 @@ impl<'r> Writer<'_, 'r> {
         out.push_str(text);
         for (at, it) in detail.iter().filter(|it| !it.is_empty()).enumerate() {
             out.push_str(if at == 0 { ": " } else { " " });
-            out.push_str(it);
+            // A route or an error's name is the server's own, unless the record came from elsewhere.
+            push_content(out, it);
         }
         out.push_str(" =====");
         self.end();
