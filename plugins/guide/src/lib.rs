@@ -14,7 +14,7 @@
 //! # Configuration
 //! ```toml
 //! locale = "ko"       # or "en"
-//! lines = "full"      # or "sample": at INFO, of a request, the lines of the guide's sample and nothing else
+//! lines = "full"      # or "sample": at INFO the lines of the guide's sample, and what a client asked for beyond it
 //! metrics = "lines"   # or "line": metrics and parameters on the line of their title, so that grep finds them
 //! ```
 //!
