@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a waiting thread that spins takes the core the other one needs
 
 import numpy as np
 import torch
@@ -472,13 +473,13 @@ def main():
     args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     args.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write into")
     args.add_argument("--pictures", type=int, default=16000, help="training pictures to draw")
-    args.add_argument("--vision-steps", type=int, default=4750)
-    args.add_argument("--english-steps", type=int, default=580)
-    args.add_argument("--bilingual-steps", type=int, default=1200)
-    args.add_argument("--korean-steps", type=int, default=311)
+    args.add_argument("--vision-steps", type=int, default=2500)
+    args.add_argument("--english-steps", type=int, default=260)
+    args.add_argument("--bilingual-steps", type=int, default=900)
+    args.add_argument("--korean-steps", type=int, default=240)
     args.add_argument("--vision-batch", type=int, default=48)
     args.add_argument("--batch", type=int, default=20, help="conversations (or pictures with three questions each) a step")
-    args.add_argument("--threads", type=int, default=1)
+    args.add_argument("--threads", type=int, default=2)
     args.add_argument("--resume", type=Path, help="folder that keeps finished stages, to go on after a stop")
     args = args.parse_args()
     torch.set_num_threads(args.threads)
