@@ -47,6 +47,14 @@ bench-smoke:
 bench *flags:
     cargo bench --workspace --bench chain --bench request_path {{flags}}
 
+# Every misdeed of a guest in every situation; or those cases whose names begin so: `just faults hostile/trap`
+faults cases="all":
+    CANDLE_NUM_THREADS=1 BUCKSAW_FAULTS={{quote(cases)}} cargo test --release --workspace --test it faults::
+
+# Measure redaction against other plugin hosts and scanners; the first run builds and installs for long
+bench-peers *flags:
+    benches/peers/run.sh {{flags}}
+
 # Fetch SmolLM2-135M-Instruct (98 MB) into models/
 model:
     scripts/model.sh

@@ -12,7 +12,7 @@ mod native;
 use std::{marker::PhantomData, sync::Arc};
 
 use bucksaw::builtin;
-use chain::{Chain, Editor, Ellipsis, Formatter, Released, Replacer, Source, Spec};
+use chain::{Chain, Editor, Ellipsis, Formatter, Released, Replacer, Source, Spec, Tools};
 use measure::{best, report};
 use native::{Native, Opens};
 use plugin::{Grants, Limits, Plugin, Runtime, Settings};
@@ -30,8 +30,10 @@ fn load(runtime: &Runtime, name: &str, config: &str) -> Plugin {
 }
 
 fn chain(editors: Vec<Arc<dyn Source<dyn Editor>>>) -> Chain {
-    let spec = Spec { name: "bench".into(), editors, handlers: vec![], outputs: vec![] };
-    Chain::new(&spec, Replacer::new(Ellipsis::Korean, b"key"), Arc::new(|| (0, 0)))
+    let (name, handlers, outputs) = ("bench".into(), vec![], vec![]);
+    let spec = Spec { name, editors, handlers, outputs, shadow: None };
+    let replacer = Replacer::new(Ellipsis::Korean, b"key");
+    Chain::new(&spec, Tools { replacer, clock: Arc::new(|| (0, 0)), stats: Arc::default() })
 }
 
 fn editor(plugin: &Plugin) -> Arc<dyn Source<dyn Editor>> {
@@ -62,7 +64,7 @@ fn formats(formatter: &mut dyn Formatter, released: &[Released], size: usize) ->
 fn main() {
     let (records, rounds) = if measure::is_smoke() { (500, 1) } else { (10_000, 15) };
     let corpus = corpus::corpus(records);
-    let runtime = Runtime::new(Arc::new(())).unwrap_or_else(|error| panic!("{error}"));
+    let runtime = Runtime::new(Arc::new(()), None).unwrap_or_else(|error| panic!("{error}"));
     let redact = load(&runtime, "redact", "{}");
     let truncate = load(&runtime, "truncate", "{}");
     let guide = load(&runtime, "guide", "{}");
@@ -75,7 +77,9 @@ fn main() {
     let mut wasm_guide = Source::<dyn Formatter>::open(&guide).unwrap_or_else(|it| panic!("{it}"));
     let mut native_guide = Native::<guide::Guide>::new("{}");
 
-    for (size, goal) in [(64, "<= 1.3"), (1, "<= 2.0")] {
+    // At batch 1, which is a quiet server, only the whole has a goal.
+    let goals = [(64, Some("<= 1.0"), Some("<= 2.0"), "<= 1.3"), (1, None, None, "<= 2.0")];
+    for (size, of_editors, of_formatter, goal) in goals {
         let batches = || corpus.chunks(size).map(<[Record]>::to_vec).collect::<Vec<_>>();
         let a = edits(&mut wasm, batches());
         let b = edits(&mut native, batches());
@@ -84,21 +88,21 @@ fn main() {
             "components and native code must do the same"
         );
         let figures = best(rounds, batches, |it| edits(&mut wasm, it), |it| edits(&mut native, it));
-        report(&format!("editors-wasm-vs-native-batch{size}"), figures, records, "<= 1.0");
+        report(&format!("editors-wasm-vs-native-batch{size}"), figures, records, of_editors);
         let figures = best(
             rounds,
             || (),
             |()| formats(wasm_guide.as_mut(), &a, size),
             |()| formats(&mut native_guide, &a, size),
         );
-        report(&format!("formatter-wasm-vs-native-batch{size}"), figures, records, "<= 2.0");
+        report(&format!("formatter-wasm-vs-native-batch{size}"), figures, records, of_formatter);
         let figures = best(
             rounds,
             batches,
             |it| whole(&mut wasm, wasm_guide.as_mut(), it),
             |it| whole(&mut native, &mut native_guide, it),
         );
-        report(&format!("chain-wasm-vs-native-batch{size}"), figures, records, goal);
+        report(&format!("chain-wasm-vs-native-batch{size}"), figures, records, Some(goal));
     }
     patterns(&runtime, &corpus, rounds);
 }
@@ -115,5 +119,5 @@ fn patterns(runtime: &Runtime, corpus: &[Record], rounds: usize) {
         corpus.iter().filter(|it| it.get(field::PROMPT_TEXT).is_some()).cloned().collect();
     let batches = || content.chunks(64).map(<[Record]>::to_vec).collect::<Vec<_>>();
     let figures = best(rounds, batches, |it| edits(&mut host, it), |it| edits(&mut guest, it));
-    report("email-host-pattern-vs-guest-matcher", figures, content.len(), "<= 2.0");
+    report("email-host-pattern-vs-guest-matcher", figures, content.len(), Some("<= 2.0"));
 }

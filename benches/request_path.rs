@@ -1,4 +1,5 @@
-//! What does logging add to the thread that serves a request, against a logger that formats and writes each line on that thread?
+//! What does logging add to the thread that serves a request, against `tracing-subscriber`'s own formatter with a non-blocking
+//! file writer?
 //!
 //! `cargo bench --bench request_path`; `-- --smoke` for one quick turn.
 
@@ -7,20 +8,20 @@ mod measure;
 
 use std::{
     fs::File,
-    io::Write,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bucksaw::clock::SystemClock;
 use chain::{
-    Clock, Ellipsis, Filter, Formatted, Formatter, Line, Output, Overflow, Pipeline, Plan,
-    RecordLayer, Released, Replacer, Sink, Source, Spec, StageError,
+    Chains, Ellipsis, Filter, Formatted, Formatter, Line, Output, Overflow, Pipeline, Plan,
+    Released, Replacer, Sink, Source, Spec, Stage, StageError,
 };
 use measure::{best, report};
 use record::Severity;
-use tracing::{Dispatch, Event, Subscriber, field::Visit};
-use tracing_subscriber::{Layer, layer::SubscriberExt};
+use tracing::Dispatch;
+use tracing_appender::non_blocking::NonBlockingBuilder;
+use tracing_subscriber::layer::SubscriberExt;
 
 /// A sink that keeps nothing: what it costs falls on other threads anyway.
 struct Nowhere;
@@ -44,36 +45,11 @@ impl Source<dyn Formatter> for Empty {
     }
 }
 
+impl Stage for Empty {}
+
 impl Formatter for Empty {
     fn format(&mut self, batch: &[Released]) -> Result<Formatted, StageError> {
         Ok(Formatted { text: String::new(), lines: (0..batch.len()).map(|it| (it, 0)).collect() })
-    }
-}
-
-/// The usual logger: formats in the caller's thread and writes to a file under a lock.
-struct Usual(Mutex<File>);
-
-impl<S: Subscriber> Layer<S> for Usual {
-    fn on_event(&self, event: &Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
-        let mut line =
-            Text(format!("{:?} {}", std::time::SystemTime::now(), event.metadata().level()));
-        event.record(&mut line);
-        line.0.push('\n');
-        if let Ok(mut file) = self.0.lock() {
-            let _ = file.write_all(line.0.as_bytes());
-        }
-    }
-}
-
-struct Text(String);
-
-impl Visit for Text {
-    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
-        self.0 += &format!(" {}={value}", field.name());
-    }
-
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-        self.0 += &format!(" {}={value:?}", field.name());
     }
 }
 
@@ -132,29 +108,33 @@ fn pipeline() -> Pipeline {
         editors: vec![],
         handlers: vec![],
         outputs: vec![(Arc::new(Empty), vec![output.clone()])],
+        shadow: None,
     };
-    let plan = Plan {
+    let chains = Chains {
         chains: [("default".into(), spec)].into(),
         default: "default".into(),
         outputs: vec![output],
         replacer: Replacer::new(Ellipsis::Korean, b"key"),
-        clock: Arc::new(SystemClock::new()),
-        workers: 1,
-        queue: 1 << 20,
+        level: Severity::INFO,
+        failures_max: 0,
+        kept: Arc::new(()),
     };
-    Pipeline::start(plan).unwrap_or_else(|error| panic!("{error}"))
+    let clock = Arc::new(SystemClock::new());
+    Pipeline::start(Plan { chains, clock, workers: 1, queue: 1 << 20 })
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn main() {
     let (requests, rounds) = if measure::is_smoke() { (50, 1) } else { (2_000, 30) };
     let pipeline = pipeline();
-    let clock: Arc<dyn Clock> = pipeline.clock();
-    let layer = RecordLayer::new(pipeline.queue(), clock, Severity::INFO, pipeline.default_chain());
-    let layer = layer.with_filter(chain::targets(Severity::INFO));
-    let ours = Dispatch::new(tracing_subscriber::registry().with(layer));
+    let ours = Dispatch::new(tracing_subscriber::registry().with(pipeline.layer()));
     let path = std::env::temp_dir().join(format!("bucksaw-bench-{}.log", std::process::id()));
     let file = File::create(&path).unwrap_or_else(|error| panic!("{error}"));
-    let usual = Dispatch::new(tracing_subscriber::registry().with(Usual(Mutex::new(file))));
+    // Room for everything, so that neither of the two drops or waits.
+    let (writer, guard) =
+        NonBlockingBuilder::default().lossy(false).buffered_lines_limit(1 << 20).finish(file);
+    let formatter = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer);
+    let usual = Dispatch::new(tracing_subscriber::registry().with(formatter));
     let (prompt, response) =
         ("이미지를 설명해 주세요. ".repeat(18), "The office has desks. ".repeat(16));
     let run = || (0..requests).for_each(|_| request(&prompt, &response));
@@ -164,8 +144,9 @@ fn main() {
         |()| tracing::dispatcher::with_default(&ours, run),
         |()| tracing::dispatcher::with_default(&usual, run),
     );
+    drop(guard);
     let _ = std::fs::remove_file(&path);
     let drained = pipeline.shutdown(Instant::now() + Duration::from_secs(60));
     assert_eq!(drained.dropped, 0, "what was dropped was not paid for");
-    report("request-thread-record-vs-write-a-request", figures, requests, "<= 1.0");
+    report("request-thread-record-vs-tracing-fmt", figures, requests, Some("<= 1.0"));
 }

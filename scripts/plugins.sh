@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # plugins.sh [--check]: builds every guest to a component; with --check, compares with what is committed instead of writing.
-# Plugins that ship go to plugins/components, the tests' own guests to tests/fixtures/components.
+# Folders that are libraries (sdk, deeds) are left out. Plugins that ship go to plugins/components, the tests' own guests to tests/fixtures/components.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=wasm32-unknown-unknown
-names() { for it in "$1"/*/Cargo.toml; do basename "$(dirname "$it")"; done | grep -v '^sdk$'; }
+names() { for it in "$1"/*/Cargo.toml; do basename "$(dirname "$it")"; done | grep -Ev '^(sdk|deeds)$'; }
 
 exports=$(scripts/wasm-toolchain.sh target/wasm)
 eval "$exports"

@@ -30,8 +30,14 @@ pub(crate) fn best<T, A, B>(
 
 /// One figure, for people and for scripts.
 #[expect(clippy::print_stdout, reason = "figures are what a benchmark is for")]
-pub(crate) fn report(name: &str, (ours, theirs): (f64, f64), items: usize, goal: &str) {
+pub(crate) fn report(name: &str, (ours, theirs): (f64, f64), items: usize, goal: Option<&str>) {
     let each = |seconds: f64| seconds * 1e9 / items as f64;
-    println!("{name}: {:.0} ns against {:.0} ns", each(ours), each(theirs));
-    println!("ratio {name} {:.2} goal {goal}", ours / theirs);
+    let (a, b, ratio) = (each(ours), each(theirs), ours / theirs);
+    match goal {
+        None => println!("{name}: {a:.0} ns against {b:.0} ns, {ratio:.2} times"),
+        Some(goal) => {
+            println!("{name}: {a:.0} ns against {b:.0} ns");
+            println!("ratio {name} {ratio:.2} goal {goal}");
+        }
+    }
 }

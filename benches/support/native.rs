@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use chain::{Edit, Editor, Formatted, Formatter, Mode, Released, Source, StageError, Verdict};
+use chain::{
+    Edit, Editor, Formatted, Formatter, Mode, Released, Source, Stage, StageError, Verdict,
+};
 use record::{Record, Stream, Value};
 use sdk::{Batch, Head, Setup, Span};
 
@@ -11,6 +13,7 @@ pub(crate) struct Native<P> {
     plugin: P,
     setup: Setup,
     labels: Vec<Arc<str>>,
+    none: Arc<str>,
 }
 
 impl<P: sdk::Plugin> Native<P> {
@@ -18,7 +21,7 @@ impl<P: sdk::Plugin> Native<P> {
         let (plugin, setup) = sdk::native::configure::<P>(config)
             .unwrap_or_else(|problems| panic!("{}", problems[0].message));
         let labels = setup.labels.iter().map(|it| Arc::from(it.as_str())).collect();
-        Self { plugin, setup, labels }
+        Self { plugin, setup, labels, none: "ELLIPSIS".into() }
     }
 }
 
@@ -34,6 +37,8 @@ impl<P: sdk::Editor + Send + 'static> Source<dyn Editor> for Opens<P> {
         Ok(Box::new(Native::<P>::new(self.0)))
     }
 }
+
+impl<P: Send> Stage for Native<P> {}
 
 impl<P: sdk::Editor + Send> Editor for Native<P> {
     fn edit(&mut self, batch: &[Record]) -> Result<Vec<Verdict>, StageError> {
@@ -51,7 +56,8 @@ impl<P: sdk::Editor + Send> Editor for Native<P> {
                     field: packed.fields[edit.value as usize],
                     start: edit.start as usize,
                     end: edit.end as usize,
-                    label: self.labels[edit.label as usize].clone(),
+                    // An ellipsis has no label.
+                    label: self.labels.get(edit.label as usize).unwrap_or(&self.none).clone(),
                     mode: [Mode::Label, Mode::Pseudonym, Mode::Ellipsis][edit.mode as usize],
                 });
             }
@@ -113,6 +119,7 @@ fn pack<'a>(records: impl Iterator<Item = &'a Record>, reads: &[String], all: bo
                 event: it.name(&record.event),
                 stream: u32::from(record.stream == Stream::Engine),
                 seq: record.seq,
+                revision: context.map_or(0, |it| it.revision as u32),
                 flags: 0,
                 request_id: it.text(context.map_or("", |it| &it.request_id)),
                 short_id: it.text(context.map_or("", |it| &it.short_id)),

@@ -10,10 +10,11 @@ use anyhow::{Context, Result};
 use plugin::Runtime;
 
 use crate::{
-    assemble, cli,
+    assemble, cache, cli,
     config::{Config, Model, Problems, Sink},
     env::Vars,
     load::{Invalid, Source},
+    plugins::Plugins,
 };
 
 /// Prints what the configuration selects when it is good.
@@ -26,12 +27,13 @@ pub fn check(args: &cli::Check) -> Result<()> {
     let config = source.parse(&vars)?;
     let mut problems = missing_files(&config);
     // Channels are not started: nothing is posted by a check.
-    let runtime = Runtime::new(std::sync::Arc::new(()))?;
-    let plugins = match assemble::plugins(&config, &runtime) {
+    let cache = cache::open(&config.log.cache, &vars).ok();
+    let runtime = Runtime::new(std::sync::Arc::new(()), cache)?;
+    let plugins = match Plugins::load(&config, &runtime, &Plugins::default()) {
         Ok(it) => it,
         Err(more) => {
             problems.0.extend(more.0);
-            assemble::Plugins::new()
+            Plugins::default()
         }
     };
     if let Err(more) = assemble::engine_config(&config.engine) {
@@ -61,7 +63,12 @@ pub fn describe(chain: &crate::config::Chain) -> String {
     if !chain.handle.is_empty() {
         stages.push(format!("({})", chain.handle.join(", ")));
     }
-    stages.push(chain.outputs.join(", "));
+    if !chain.outputs.is_empty() {
+        stages.push(chain.outputs.join(", "));
+    }
+    if let Some(it) = &chain.shadow {
+        stages.push(format!("shadow {}", it.chain));
+    }
     format!("{}: {}", chain.name, stages.join(" > "))
 }
 

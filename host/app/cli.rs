@@ -20,9 +20,17 @@ pub enum Command {
     Check(Check),
     /// Run JSON lines from standard input through a chain, to standard output
     Run(Run),
+    /// Run records through a chain of two configurations, and say what comes out otherwise
+    Replay(Replay),
+    /// Make a running server read its configuration and plugins again
+    Reload(Operate),
+    /// Take a running server's log back to the revision before
+    Rollback(Operate),
+    /// Show a running server's log: its revision, chains and plugins
+    State(Operate),
 }
 
-#[derive(Args, Debug, Default)]
+#[derive(Args, Clone, Debug, Default)]
 pub struct Serve {
     #[command(flatten)]
     pub file: File,
@@ -52,7 +60,46 @@ pub struct Run {
     pub format: Option<String>,
 }
 
-#[derive(Args, Debug, Default)]
+#[derive(Args, Debug)]
+pub struct Replay {
+    #[command(flatten)]
+    pub file: File,
+    /// The other configuration
+    #[arg(long, value_name = "FILE")]
+    pub against: PathBuf,
+    /// Chain that the records run through, of this name in both configurations
+    #[arg(long, default_value = "default")]
+    pub chain: String,
+    #[command(flatten)]
+    pub input: Input,
+    /// Number that the made-up records follow from: the same one, the same records
+    #[arg(long, value_name = "S", default_value_t = 0, requires = "generate")]
+    pub seed: u64,
+    /// Differences that are shown at most; all are counted
+    #[arg(long, value_name = "K", default_value_t = 10)]
+    pub show: usize,
+}
+
+/// Where records come from.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct Input {
+    /// JSON lines to run through both, such as a log; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub records: Option<PathBuf>,
+    /// Run so many made-up records of requests through both
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub generate: Option<u64>,
+}
+
+/// What is asked of a running server, at the admin address of its configuration.
+#[derive(Args, Debug)]
+pub struct Operate {
+    #[command(flatten)]
+    pub file: File,
+}
+
+#[derive(Args, Clone, Debug, Default)]
 pub struct File {
     /// Configuration file; bucksaw.toml if there is one, else the built-in configuration
     #[arg(short, long, value_name = "FILE")]

@@ -1,6 +1,7 @@
 //! What can run. A file becomes a [`Config`] in two steps: [`raw`] reads its form, [`check`] decides what it means; both report
-//! every problem that they find, each with its key.
+//! every problem that they find, each with its key. [`change`] compares two of them.
 
+mod change;
 mod check;
 mod raw;
 mod reader;
@@ -8,6 +9,7 @@ mod reader;
 mod tests;
 
 use std::{
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -19,12 +21,17 @@ use record::Severity;
 pub use self::reader::{Problem, Problems, suggest};
 use crate::env::Vars;
 
+/// The chain of every request that no route matches, and of what belongs to no request.
+pub const DEFAULT_CHAIN: &str = "default";
+
 /// A configuration without problems of its own. What it names (plugins, files, models) may still be missing.
 #[derive(Debug)]
 pub struct Config {
     pub server: Server,
     pub engine: Engine,
     pub log: Log,
+    /// None: there is no such address.
+    pub admin: Option<Admin>,
     pub plugins: Vec<Plugin>,
     pub alerts: Vec<sink::Channel>,
     pub outputs: Vec<Output>,
@@ -38,6 +45,8 @@ pub struct Server {
     pub limits: server::Limits,
     /// How long requests in flight, and then the log, may take to end.
     pub grace: Duration,
+    /// Name in lower case of the header that says whose request it is.
+    pub tenant_header: String,
 }
 
 #[derive(Debug)]
@@ -75,6 +84,41 @@ pub struct Log {
     pub queue: usize,
     /// Empty: a random one, so that pseudonyms can be compared within one run only.
     pub pseudonym_key: String,
+    /// Names of editors that every chain starts with. They are in [`Chain::edit`] already.
+    pub always: Vec<String>,
+    /// Whether the log follows changes of this file and of the plugins' files.
+    pub watch: bool,
+    pub cache: CacheFolder,
+    /// Records for which editors may fail before a change is taken back; 0: never.
+    pub rollback_after: u64,
+    /// Records that a change has to run through without a difference before it is taken over.
+    pub replay: Option<PathBuf>,
+    /// Whether answers that are streamed are logged piece by piece as well.
+    pub response_deltas: bool,
+}
+
+/// Where compiled components are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheFolder {
+    /// Where the program would put it.
+    Default,
+    /// Nowhere: every start compiles.
+    Off,
+    At(PathBuf),
+}
+
+/// The address for those who run the server.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Admin {
+    pub listen: SocketAddr,
+    /// At least 16 characters of printable ASCII. It is a secret, so it is never repeated.
+    pub key: String,
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("listen", &self.listen).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -92,7 +136,7 @@ pub enum Source {
     File(PathBuf),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Output {
     pub name: String,
     pub sink: Sink,
@@ -108,23 +152,45 @@ pub enum Sink {
     File(PathBuf),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Chain {
     pub name: String,
-    /// Names of plugins.
+    /// Names of all editors in the order in which they run: those of [`Log::always`], then the chain's own.
     pub edit: Vec<String>,
+    /// What the chain itself names, as it stands in the file: for the key of a problem.
+    pub own_edit: Vec<String>,
+    /// Names of plugins.
     pub handle: Vec<String>,
     /// Names of outputs.
     pub outputs: Vec<String>,
+    /// Said aloud: content may reach the outputs although no editor takes any out.
+    pub allow_raw_content: bool,
+    pub shadow: Option<Shadow>,
+}
+
+/// A chain that sees another's records to be compared with it, and writes nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Shadow {
+    pub chain: String,
+    /// Part of a log worker's time that it may take, over 0 and up to 1.
+    pub share: f64,
 }
 
 /// What a request must have to take a chain. All that is set must match.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Route {
     pub path: Option<String>,
     pub model: Option<String>,
+    /// Name of one of [`Engine::adapters`].
+    pub adapter: Option<String>,
+    /// Value of the header [`Server::tenant_header`].
+    pub tenant: Option<String>,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
+    /// Matches while [`Log::level`] is this one or a more detailed one.
+    pub level: Option<Severity>,
+    /// Part of all requests, over 0 and up to 1.
+    pub sample: Option<f64>,
     pub chain: String,
 }
 
@@ -135,15 +201,22 @@ impl Config {
     /// Every problem at once.
     pub fn parse(text: &str, folder: &Path, vars: &Vars) -> Result<Self, Problems> {
         let mut problems = Problems::default();
-        let table = text.parse::<toml::Table>().map_err(|error| {
-            // The position is in the text of the error, drawn over several lines.
-            Problems(vec![Problem {
-                key: String::new(),
-                message: error.to_string().trim_end().to_owned(),
-            }])
-        })?;
+        let table =
+            text.parse::<toml::Table>().map_err(|error| Problems(vec![syntax(text, &error)]))?;
         let raw = raw::Raw::read(reader::Reader::new("", table, vars), &mut problems);
         let config = check::check(raw, folder, vars, &mut problems);
         if problems.0.is_empty() { Ok(config) } else { Err(problems) }
+    }
+}
+
+/// Where the text is no TOML. The line itself is not shown: it may hold a secret, and what is said here is also said in the log.
+fn syntax(text: &str, error: &toml::de::Error) -> Problem {
+    let at = error.span().map_or(0, |it| it.start.min(text.len()));
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|it| *it != '\n').count() + 1;
+    Problem {
+        key: String::new(),
+        message: format!("line {line}, column {column}: {}", error.message()),
     }
 }

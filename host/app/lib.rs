@@ -5,20 +5,35 @@
 //! # Layout
 //! - [`cli`]: what may be typed. [`mod@env`]: variables and `.env`. [`load`]: finding the configuration file.
 //! - [`config`]: from text to what can run. [`builtin`]: what ships inside the program.
-//! - [`assemble`]: from a configuration to running parts.
-//! - [`serve`], [`check`], [`run`]: the three commands. [`signals`]: what the operating system may ask for.
+//! - [`plugins`], [`outputs`], [`route`], [`assemble`]: from a configuration to chains; [`fixtures`]: a plugin's own examples.
+//! - [`revision`], [`live`], [`watch`]: the log of a running server, and its change.
+//! - [`serve`], [`check`], [`run`], [`replay`], [`operate`]: the commands. [`records`]: lines of any log as records.
+//! - [`control`], [`metrics`]: what an operator sees. [`signals`]: what the operating system may ask for.
 
 pub mod assemble;
 pub mod builtin;
+pub mod cache;
 pub mod check;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 mod digest;
 pub mod env;
+mod fixtures;
+pub mod live;
 pub mod load;
+pub mod metrics;
+pub mod operate;
+pub mod outputs;
+pub mod plugins;
 pub mod processor;
+pub mod records;
+pub mod replay;
+pub mod revision;
+pub mod route;
 pub mod run;
 pub mod serve;
 mod signals;
+pub mod watch;
 mod welcome;

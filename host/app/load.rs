@@ -22,6 +22,7 @@ pub struct Source {
     /// For people: a path, or that it is built in.
     pub name: String,
     folder: PathBuf,
+    path: Option<PathBuf>,
 }
 
 /// A configuration that has problems; it was the user's to write, so the exit code says so.
@@ -53,6 +54,7 @@ impl Source {
                     text: builtin::CONFIG.to_owned(),
                     name: "the built-in configuration".to_owned(),
                     folder: PathBuf::from("."),
+                    path: None,
                 });
             }
         };
@@ -60,7 +62,12 @@ impl Source {
         let text = fs::read_to_string(&path)
             .with_context(|| format!("the configuration {name} cannot be read"))?;
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
-        Ok(Self { text, name, folder })
+        Ok(Self { text, name, folder, path: Some(path) })
+    }
+
+    /// The file, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// # Errors

@@ -6,7 +6,7 @@ use bucksaw::{
     check,
     cli::{Cli, Command, Serve},
     load::Invalid,
-    processor, run, serve,
+    operate, processor, replay, run, serve,
 };
 use clap::Parser;
 
@@ -19,13 +19,18 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let command = Cli::parse().command.unwrap_or(Command::Serve(Serve::default()));
+    let done = |()| ExitCode::SUCCESS;
     let result = match command {
-        Command::Serve(it) => serve::serve(&it),
-        Command::Check(it) => check::check(&it),
-        Command::Run(it) => run::run(&it),
+        Command::Serve(it) => serve::serve(&it).map(done),
+        Command::Check(it) => check::check(&it).map(done),
+        Command::Run(it) => run::run(&it).map(done),
+        Command::Replay(it) => replay::replay(&it),
+        Command::Reload(it) => operate::reload(&it).map(done),
+        Command::Rollback(it) => operate::rollback(&it).map(done),
+        Command::State(it) => operate::state(&it).map(done),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Whoever read our output has gone; there is nobody left to tell.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

@@ -9,14 +9,17 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use plugin::Runtime;
-use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
-    assemble, cli,
-    config::{self, Config, Model, Problem, Problems, Route},
+    assemble, cache, cli,
+    config::{self, CacheFolder, Config, DEFAULT_CHAIN, Model, Problem, Problems},
+    control::Control,
     env::Vars,
+    live::{Live, Read},
     load::{Invalid, Source},
-    signals, welcome,
+    revision::Kept,
+    signals, watch, welcome,
 };
 
 /// Serves until SIGTERM or SIGINT.
@@ -24,60 +27,141 @@ use crate::{
 /// # Errors
 /// When the configuration has problems, a model cannot be loaded, or the address cannot be listened on.
 pub fn serve(args: &cli::Serve) -> Result<()> {
-    let vars = Vars::load(Path::new("."))?;
-    let mut source = Source::find(&args.file)?;
-    source.text = override_keys(&source.text, args)?;
-    let config = source.parse(&vars)?;
+    let reader = Reader { args: args.clone() };
+    let (config, vars) = reader.read()?;
+    let source = Source::find(&args.file)?;
     let invalid = |problems| Invalid { name: source.name.clone(), problems };
     set_variables(&config.engine);
 
-    let alerts = assemble::alerts(&config)?;
-    let runtime = Runtime::new(alerts.clone())?;
-    let plugins = assemble::plugins(&config, &runtime).map_err(invalid)?;
+    let alerts = Arc::new(sink::Webhooks::start(config.alerts.clone())?);
+    let cache = cache::open(&config.log.cache, &vars);
+    let no_cache = cache.as_ref().err().map(ToString::to_string);
+    let runtime = Runtime::new(alerts.clone(), cache.ok())?;
     let engine_config = assemble::engine_config(&config.engine).map_err(invalid)?;
-    let log = assemble::log(&config, &plugins, alerts, &vars).map_err(invalid)?;
-    let level = config.log.level;
+    let read: Read = Box::new(move || reader.read_or_problem());
+    let live = Live::start(config, &vars, &runtime, alerts, read).map_err(invalid)?;
+    let live = Arc::new(live);
     tracing_subscriber::registry()
-        .with(log.layer(level).with_filter(chain::targets(level)))
+        .with(live.pipeline.layer())
         .try_init()
         .context("the log cannot be installed")?;
     log_panics();
+    if let Some(why) = no_cache.filter(|_| live.kept().config.log.cache != CacheFolder::Off) {
+        notice(format!("plugins are compiled at each start: {why}"));
+    }
+    if live.kept().config.log.watch
+        && let Err(error) = watch::follow(&live, source.path().map(Path::to_owned))
+    {
+        notice(format!("changes of files are not followed: {error}"));
+    }
 
-    let result = run(&config, engine_config, &log);
+    let result = run(engine_config, &live);
     // Whatever happened, what was logged is written.
-    let drained = log.shutdown(Instant::now() + config.server.grace);
+    let grace = live.kept().config.server.grace;
+    let drained = live.shutdown(Instant::now() + grace);
     welcome::farewell(drained);
     result
 }
 
-fn run(config: &Config, engine_config: engine::Config, log: &assemble::Log) -> Result<()> {
+/// Reads the configuration, at the start and again, each time with what was typed.
+struct Reader {
+    args: cli::Serve,
+}
+
+impl Reader {
+    fn read(&self) -> Result<(Config, Vars)> {
+        let vars = Vars::load(Path::new("."))?;
+        let mut source = Source::find(&self.args.file)?;
+        source.text = override_keys(&source.text, &self.args)?;
+        let config = source.parse(&vars)?;
+        Ok((config, vars))
+    }
+
+    /// Where a file that cannot be read is a problem like any other.
+    fn read_or_problem(&self) -> Result<(Config, Vars), Invalid> {
+        self.read().map_err(|error| match error.downcast::<Invalid>() {
+            Ok(it) => it,
+            Err(error) => Invalid {
+                name: "the configuration".to_owned(),
+                problems: Problems(vec![Problem {
+                    key: String::new(),
+                    message: format!("{error:#}"),
+                }]),
+            },
+        })
+    }
+}
+
+fn notice(text: String) {
+    tracing::warn!(target: "bucksaw", event = "server.started", bucksaw.notice = text);
+}
+
+fn run(engine_config: engine::Config, live: &Arc<Live>) -> Result<()> {
     let engine = engine::start(engine_config)
         .map_err(|error| anyhow!("the model cannot be loaded: {error}"))?;
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(listen(config, &engine, log));
+        .block_on(listen(&engine, live));
     engine.shutdown();
     tracing::info!(target: "bucksaw", event = "server.stopped", bucksaw.notice = "server stopped");
     result
 }
 
-async fn listen(config: &Config, engine: &engine::Engine, log: &assemble::Log) -> Result<()> {
-    let address = config.server.listen;
-    let listener = tokio::net::TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}: stop what uses it, or set server.listen")
-    })?;
+async fn listen(engine: &engine::Engine, live: &Arc<Live>) -> Result<()> {
+    let kept = live.kept();
+    let config = &kept.config;
+    let listener = bind("server.listen", config.server.listen).await?;
     let address = listener.local_addr()?;
-    let outputs = log.pipeline.outputs();
-    signals::on_hangup(move || outputs.iter().for_each(|it| it.reopen()))?;
+    let hangup = live.clone();
+    signals::on_hangup(move || hangup.pipeline.outputs().iter().for_each(|it| it.reopen()))?;
+    let control = Arc::new(Control(live.clone()));
+    let metrics = control.clone();
     let router = server::router(
         engine.handle(),
-        server::Config { limits: config.server.limits.clone() },
-        chain_for(&config.routes),
+        server::Config {
+            limits: config.server.limits.clone(),
+            metrics: Arc::new(move || server::Control::metrics(&*metrics)),
+            log_deltas: config.log.response_deltas,
+        },
+        chain_for(live),
     );
+    let grace = config.server.grace;
+    let admin = match &config.admin {
+        Some(it) => Some(admin(it, control, grace).await?),
+        None => None,
+    };
     announce(config, engine, address);
-    server::serve(listener, router, signals::shutdown()?, config.server.grace).await?;
+    server::serve(listener, router, signals::shutdown()?, grace).await?;
+    if let Some(admin) = admin {
+        admin.await??;
+    }
     Ok(())
+}
+
+/// The admin API, on an address of its own, until the server is asked to end.
+async fn admin(
+    config: &config::Admin,
+    control: Arc<Control>,
+    grace: Duration,
+) -> Result<tokio::task::JoinHandle<std::io::Result<()>>> {
+    let key = server::AdminKey::new(&config.key)
+        .ok_or_else(|| anyhow!("admin.key cannot be sent in a header"))?;
+    let listener = bind("admin.listen", config.listen).await?;
+    let address = listener.local_addr()?;
+    tracing::info!(
+        target: "bucksaw",
+        event = "server.started",
+        bucksaw.notice = format!("admin API on http://{address}")
+    );
+    let router = server::admin_router(control, key);
+    Ok(tokio::spawn(server::serve(listener, router, signals::shutdown()?, grace)))
+}
+
+async fn bind(key: &str, address: SocketAddr) -> Result<tokio::net::TcpListener> {
+    tokio::net::TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: stop what uses it, or set {key}"))
 }
 
 fn announce(config: &Config, engine: &engine::Engine, address: SocketAddr) {
@@ -95,24 +179,16 @@ fn announce(config: &Config, engine: &engine::Engine, address: SocketAddr) {
     welcome::welcome(config, engine, address);
 }
 
-/// The chain of the first route that matches, or the default one.
-fn chain_for(routes: &[Route]) -> server::ChainFor {
-    let default: Arc<str> = "default".into();
-    let routes: Vec<(Route, Arc<str>)> =
-        routes.iter().map(|it| (it.clone(), it.chain.as_str().into())).collect();
+/// The chain of a request, by the routes of the revision in force, which it then keeps.
+fn chain_for(live: &Arc<Live>) -> server::ChainFor {
+    let revisions = live.pipeline.revisions().clone();
+    let default: Arc<str> = DEFAULT_CHAIN.into();
     Arc::new(move |request| {
-        let matching = routes.iter().find(|(route, _)| matches(route, request));
-        matching.map_or(&default, |(_, chain)| chain).clone()
+        let revision = revisions.current();
+        let kept = Kept::of(&revision);
+        let chain = kept.map_or_else(|| default.clone(), |it| it.routes.choose(request));
+        server::Chosen { chain, revision: revision.number() }
     })
-}
-
-fn matches(route: &Route, request: &server::RouteRequest<'_>) -> bool {
-    let header = |(name, value): &(String, String)| {
-        request.headers.get(name).is_some_and(|it| it.as_bytes() == value.as_bytes())
-    };
-    route.path.as_deref().is_none_or(|it| it == request.path)
-        && route.model.as_deref().is_none_or(|it| Some(it) == request.model)
-        && route.headers.iter().all(header)
 }
 
 /// What was typed wins over the file. Going through its text, it is checked as if it stood there.
@@ -127,17 +203,26 @@ fn override_keys(text: &str, args: &cli::Serve) -> Result<String, Invalid> {
         let Some(value) = value else { continue };
         let entry = table.entry(section).or_insert_with(|| toml::Table::new().into());
         if let Some(it) = entry.as_table_mut() {
-            // Adapters belong to the configured model.
-            if key == "model" {
-                it.remove("adapters");
-            }
             it.insert(key.to_owned(), from_here(value).into());
         }
+    }
+    if args.model.is_some() {
+        forget_adapters(&mut table);
     }
     toml::to_string(&table).map_err(|error| Invalid {
         name: "the command line".to_owned(),
         problems: Problems(vec![Problem { key: String::new(), message: error.to_string() }]),
     })
+}
+
+/// Adapters belong to the configured model, and routes by adapter to them.
+fn forget_adapters(table: &mut toml::Table) {
+    if let Some(toml::Value::Table(it)) = table.get_mut("engine") {
+        it.remove("adapters");
+    }
+    if let Some(toml::Value::Array(it)) = table.get_mut("route") {
+        it.retain(|it| it.get("when").and_then(|it| it.get("adapter")).is_none());
+    }
 }
 
 /// A path that was typed is meant from the working folder, one in the file from the file's.

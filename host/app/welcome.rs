@@ -30,6 +30,15 @@ pub(crate) fn welcome(config: &Config, engine: &engine::Engine, address: SocketA
             text += &format!("  log file   {} ({})\n", path.display(), output.name);
         }
     }
+    for chain in config.chains.iter().filter(|it| it.allow_raw_content) {
+        text += &format!(
+            "  warning    chain {} may write content as it is (allow_raw_content)\n",
+            chain.name
+        );
+    }
+    if let Some(it) = &config.admin {
+        text += &format!("  admin      http://{} (with the key)\n", it.listen);
+    }
     text += &format!("  listening  http://{address}\n\n");
     text += &try_this(config, address);
     say(&text);

@@ -116,7 +116,7 @@ fn a_plugin_that_fails_is_worth_an_alert() {
     let mut server = Server::start(&config);
     assert_eq!(server.chat(&format!("hush {CANARY}"), &json!({"max_tokens": 1})).status, 200);
     let post = hook.next();
-    assert_eq!(post["title"], "ERROR plugin.failed trap");
+    assert_eq!(post["title"], "ERROR plugin.trapped trap");
     let body = post["body"].as_str().unwrap();
     assert!(body.contains("plugin: hostile\nplugin error: trap\n"), "{body}");
     server.stop();
@@ -133,5 +133,5 @@ fn a_webhook_that_is_not_there_costs_nothing_but_the_alert() {
     server.stop();
     let log = server.read("json.log");
     assert_eq!(log.matches("request.failed").count(), 1, "{log}");
-    assert_eq!(log.matches("plugin.failed").count(), 0, "{log}");
+    assert_eq!(log.matches("plugin.trapped").count(), 0, "{log}");
 }

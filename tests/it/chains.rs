@@ -21,7 +21,8 @@ fn the_first_route_that_matches_chooses_the_chain() {
     let output = |name: &str| {
         format!("[outputs.{name}]\nsink = \"file\"\npath = \"{name}.log\"\nformat = \"json\"\n")
     };
-    let chain = |name: &str| format!("[chains.{name}]\noutputs = [{name:?}]\n");
+    let chain =
+        |name: &str| format!("[chains.{name}]\noutputs = [{name:?}]\nallow_raw_content = true\n");
     let names = ["tenant", "seeing", "korean"];
     let config = Config::json()
         .with_adapter()

@@ -272,7 +272,7 @@ fn run_sends_lines_of_any_log_through_a_chain() {
     let config = good()
         .edit(&["redact"])
         .output("json", "sink = \"console\"\nformat = \"json\"")
-        .more("[chains.plain]\noutputs = [\"json\"]")
+        .more("[chains.plain]\noutputs = [\"json\"]\nallow_raw_content = true")
         .text();
     let folder = folder(&[("bucksaw.toml", config.as_bytes())]);
     let go = |args: &[&str]| {

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::support::{Config, Server, base64, http::chat_body, repository};
+use crate::support::{Config, Server, base64, http::chat_body};
 
 /// An address, a key, a card, and a Korean resident number.
 const CANARIES: [&str; 5] = [
@@ -123,100 +123,5 @@ fn an_escaped_path_is_redacted_like_a_plain_one() {
     assert_eq!(json.matches("http.access").count(), 4, "{json}");
     for leaked in ["kim.minsu", "1111%201111"] {
         assert!(!json.contains(leaked), "{json}");
-    }
-}
-
-/// The hostile editor in the place of the one that redacts.
-fn hostile(deed: &str) -> Config {
-    // On a busy machine any deed may take 50 ms, and only one of them is meant to be caught by the clock.
-    let deadline = if deed == "loop" { 50 } else { 5000 };
-    let path = repository("tests/fixtures/components/hostile.wasm");
-    Config::default()
-        .edit(&["redact"])
-        .file("app", "guide", "")
-        .file("json", "json", "")
-        .output("console", "sink = \"console\"\nformat = \"guide\"")
-        .plugin("redact", &format!("source = {path:?}\nconfig = {{ do = {deed:?} }}"))
-        .plugin("redact", &format!("limits = {{ memory_mib = 16, deadline_ms = {deadline} }}"))
-}
-
-/// A failed editor costs content and nothing else: no request, no number, no outcome.
-fn check_hostile(deed: &str, error: &str) {
-    let mut server = Server::start_with(&hostile(deed), &[("LOG_LEVEL", "DEBUG")]);
-    for canary in CANARIES {
-        let answer = server.chat(&format!("I am {canary}"), &json!({"max_tokens": 4}));
-        assert_eq!(answer.status, 200, "{deed}: {}", answer.text);
-    }
-    server.stop();
-    check_folder(&server);
-    let app = server.read("app.log");
-    let withheld = format!("프롬프트 미리보기: [내용 보류: redact ({error})]");
-    assert!(app.contains(&withheld), "{deed}: no {withheld:?} in {app}");
-    assert!(app.contains(&format!("❌ 플러그인 오류: redact ({error})")), "{deed}: {app}");
-    assert_eq!(app.matches("===== 요청 성공 =====").count(), CANARIES.len(), "{app}");
-
-    let records = crate::support::records(&server.read("json.log"));
-    let failed = records.iter().filter(|it| it["event_name"] == "plugin.failed");
-    let failed: Vec<_> =
-        failed.map(|it| it["attributes"]["bucksaw.plugin.error"].clone()).collect();
-    assert!(failed.iter().all(|it| it == error) && !failed.is_empty(), "{deed}: {failed:?}");
-    for prompt in records.iter().filter(|it| it["event_name"] == "request.prompt") {
-        let attributes = &prompt["attributes"];
-        assert_eq!(prompt["stub"], true, "{prompt}");
-        assert_eq!(attributes["bucksaw.plugin"], "redact", "{prompt}");
-        assert!(attributes.get("bucksaw.prompt.text").is_none(), "{prompt}");
-        let stopped = attributes["bucksaw.plugin.error"] == "breaker_open";
-        assert!(stopped || attributes["bucksaw.plugin.error"] == error, "{prompt}");
-    }
-}
-
-#[test]
-fn an_editor_that_traps_costs_content_only() {
-    check_hostile("trap", "trap");
-}
-
-#[test]
-fn an_editor_that_loops_costs_content_only() {
-    check_hostile("loop", "deadline");
-}
-
-#[test]
-fn an_editor_that_hoards_memory_costs_content_only() {
-    check_hostile("hoard", "memory");
-}
-
-#[test]
-fn an_editor_that_recurses_without_end_costs_content_only() {
-    check_hostile("recurse", "stack");
-}
-
-#[test]
-fn an_editor_that_answers_nonsense_costs_content_only() {
-    check_hostile("short", "bad_answer");
-    check_hostile("bad-label", "bad_answer");
-}
-
-/// Its nonsense is about one record of a batch; the others it leaves to the editor behind it.
-#[test]
-fn a_record_with_a_range_outside_of_it_is_withheld() {
-    let path = repository("tests/fixtures/components/hostile.wasm");
-    let config = Config::json()
-        .edit(&["hostile", "redact"])
-        .plugin("hostile", &format!("source = {path:?}\nconfig = {{ do = \"bad-range\" }}"));
-    let mut server = Server::start(&config);
-    for canary in CANARIES {
-        assert_eq!(server.chat(canary, &json!({"max_tokens": 4})).status, 200);
-    }
-    server.stop();
-    let records = crate::support::records(&server.read("json.log"));
-    let stubs: Vec<&Value> = records.iter().filter(|it| it["stub"] == true).collect();
-    assert!(!stubs.is_empty());
-    for stub in stubs {
-        assert_eq!(stub["attributes"]["bucksaw.plugin"], "hostile", "{stub}");
-        assert_eq!(stub["attributes"]["bucksaw.plugin.error"], "bad_answer", "{stub}");
-        assert!(stub["attributes"].get("bucksaw.prompt.text").is_none(), "{stub}");
-    }
-    for canary in CANARIES {
-        assert!(!server.read("json.log").contains(canary), "{canary}");
     }
 }

@@ -13,6 +13,8 @@ mod alerts;
 mod chains;
 // `check`, `run`, the exit codes, and where the log level comes from.
 mod cli;
+// Whatever a plugin does wrong costs log content at most.
+mod faults;
 // User text cannot make, end or disguise a line.
 mod forgery;
 // The guide's sample, byte for byte, and everything that it lists at DEBUG.

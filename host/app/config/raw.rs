@@ -2,11 +2,14 @@
 
 use super::reader::{Problems, Reader};
 
-#[derive(Debug, Default)]
+/// No `Debug` here: it holds the key of the admin address.
+#[derive(Default)]
 pub(super) struct Raw {
     pub(super) server: Server,
     pub(super) engine: Engine,
     pub(super) log: Log,
+    /// None when there is no such table.
+    pub(super) admin: Option<Admin>,
     pub(super) plugins: Vec<(String, Plugin)>,
     pub(super) alerts: Vec<(String, Alert)>,
     pub(super) outputs: Vec<(String, Output)>,
@@ -21,6 +24,7 @@ pub(super) struct Server {
     pub(super) images: Option<u64>,
     pub(super) image_megapixels: Option<u64>,
     pub(super) grace_seconds: Option<u64>,
+    pub(super) tenant_header: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -42,15 +46,41 @@ pub(super) struct Log {
     pub(super) workers: Option<u64>,
     pub(super) queue: Option<u64>,
     pub(super) pseudonym_key: Option<String>,
+    pub(super) always: Option<Vec<String>>,
+    pub(super) watch: Option<bool>,
+    pub(super) cache: Option<String>,
+    pub(super) rollback_after: Option<u64>,
+    pub(super) replay: Option<String>,
+    pub(super) response_deltas: Option<bool>,
+}
+
+#[derive(Default)]
+pub(super) struct Admin {
+    pub(super) listen: Option<String>,
+    pub(super) key: Option<String>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Plugin {
     pub(super) source: Option<String>,
-    pub sha256: Option<String>,
+    pub(super) sha256: Option<String>,
     pub(super) config: Option<String>,
-    pub(super) grant_alert: Option<Vec<String>>,
+    pub(super) grants: Grants,
+    pub(super) limits: Limits,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Grants {
+    pub(super) alert: Option<Vec<String>>,
+    pub(super) state_kib: Option<u64>,
+    pub(super) http: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Limits {
     pub(super) memory_mib: Option<u64>,
+    pub(super) high_water_mib: Option<u64>,
+    pub(super) calls_max: Option<u64>,
     pub(super) deadline_ms: Option<u64>,
     pub(super) setup_seconds: Option<u64>,
 }
@@ -79,17 +109,26 @@ pub(super) struct Chain {
     pub(super) edit: Vec<String>,
     pub(super) handle: Vec<String>,
     pub(super) outputs: Vec<String>,
+    pub(super) allow_raw_content: Option<bool>,
+    pub(super) shadow: Option<String>,
+    pub(super) shadow_share: Option<f64>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Route {
     pub(super) path: Option<String>,
     pub(super) model: Option<String>,
+    pub(super) adapter: Option<String>,
+    pub(super) tenant: Option<String>,
     pub(super) headers: Vec<(String, String)>,
+    pub(super) level: Option<String>,
+    pub(super) sample: Option<f64>,
     pub(super) chain: Option<String>,
 }
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
+/// Batches: years of a busy server, and a number that a person can read.
+const CALLS_MAX: i64 = 1_000_000_000;
 
 impl Raw {
     /// Reads a whole file; every problem of form is added to `problems`.
@@ -98,6 +137,7 @@ impl Raw {
             server: server(root.table("server", problems), problems),
             engine: engine(root.table("engine", problems), problems),
             log: log(root.table("log", problems), problems),
+            admin: root.optional_table("admin", problems).map(|it| admin(it, problems)),
             plugins: each(root.tables("plugins", problems), problems, plugin),
             alerts: each(root.tables("alerts", problems), problems, alert),
             outputs: each(root.tables("outputs", problems), problems, output),
@@ -128,6 +168,7 @@ fn server(mut it: Reader<'_>, problems: &mut Problems) -> Server {
         images: it.number("images", 1..=64, problems),
         image_megapixels: it.number("image_megapixels", 1..=1024, problems),
         grace_seconds: it.number("grace_seconds", 0..=3600, problems),
+        tenant_header: it.text("tenant_header", problems),
     };
     it.finish(problems);
     server
@@ -155,28 +196,55 @@ fn log(mut it: Reader<'_>, problems: &mut Problems) -> Log {
         workers: it.number("workers", 1..=64, problems),
         queue: it.number("queue", 64..=10_000_000, problems),
         pseudonym_key: it.text("pseudonym_key", problems),
+        always: it.texts("always", problems),
+        watch: it.flag("watch", problems),
+        cache: it.text("cache", problems),
+        rollback_after: it.number("rollback_after", 0..=1_000_000, problems),
+        replay: it.text("replay", problems),
+        response_deltas: it.flag("response_deltas", problems),
     };
     it.finish(problems);
     log
 }
 
+fn admin(mut it: Reader<'_>, problems: &mut Problems) -> Admin {
+    let admin = Admin { listen: it.text("listen", problems), key: it.text("key", problems) };
+    it.finish(problems);
+    admin
+}
+
 fn plugin(mut it: Reader<'_>, problems: &mut Problems) -> Plugin {
-    let mut grants = it.table("grants", problems);
-    let grant_alert = grants.texts("alert", problems);
-    grants.finish(problems);
-    let mut limits = it.table("limits", problems);
     let plugin = Plugin {
+        grants: grants(it.table("grants", problems), problems),
         source: it.text("source", problems),
         sha256: it.text("sha256", problems),
         config: it.json("config", problems),
-        grant_alert,
-        memory_mib: limits.number("memory_mib", 1..=4096, problems),
-        deadline_ms: limits.number("deadline_ms", 20..=60_000, problems),
-        setup_seconds: limits.number("setup_seconds", 1..=600, problems),
+        limits: limits(it.table("limits", problems), problems),
     };
-    limits.finish(problems);
     it.finish(problems);
     plugin
+}
+
+fn grants(mut it: Reader<'_>, problems: &mut Problems) -> Grants {
+    let grants = Grants {
+        alert: it.texts("alert", problems),
+        state_kib: it.number("state_kib", 1..=65_536, problems),
+        http: it.texts("http", problems),
+    };
+    it.finish(problems);
+    grants
+}
+
+fn limits(mut it: Reader<'_>, problems: &mut Problems) -> Limits {
+    let limits = Limits {
+        memory_mib: it.number("memory_mib", 1..=4096, problems),
+        high_water_mib: it.number("high_water_mib", 1..=4096, problems),
+        calls_max: it.number("calls_max", 1..=CALLS_MAX, problems),
+        deadline_ms: it.number("deadline_ms", 20..=60_000, problems),
+        setup_seconds: it.number("setup_seconds", 1..=600, problems),
+    };
+    it.finish(problems);
+    limits
 }
 
 fn alert(mut it: Reader<'_>, problems: &mut Problems) -> Alert {
@@ -209,6 +277,9 @@ fn chain(mut it: Reader<'_>, problems: &mut Problems) -> Chain {
         edit: it.texts("edit", problems).unwrap_or_default(),
         handle: it.texts("handle", problems).unwrap_or_default(),
         outputs: it.texts("outputs", problems).unwrap_or_default(),
+        allow_raw_content: it.flag("allow_raw_content", problems),
+        shadow: it.text("shadow", problems),
+        shadow_share: it.share("shadow_share", problems),
     };
     it.finish(problems);
     chain
@@ -219,7 +290,11 @@ fn route(mut it: Reader<'_>, problems: &mut Problems) -> Route {
     let route = Route {
         path: when.text("path", problems),
         model: when.text("model", problems),
+        adapter: when.text("adapter", problems),
+        tenant: when.text("tenant", problems),
         headers: when.map("header", problems),
+        level: when.text("level", problems),
+        sample: when.share("sample", problems),
         chain: it.text("chain", problems),
     };
     when.finish(problems);

@@ -37,6 +37,12 @@ impl Problems {
             self.0.push(Problem { key, message });
         }
     }
+
+    /// Whether there is a problem of this key, or of one inside it.
+    pub(super) fn concern(&self, key: &str) -> bool {
+        let inside = |rest: &str| rest.is_empty() || rest.starts_with(['.', '[']);
+        self.0.iter().any(|it| it.key.strip_prefix(key).is_some_and(inside))
+    }
 }
 
 /// The name among `known` that somebody who wrote `wrong` may have meant, as the end of a sentence.
@@ -97,6 +103,21 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A number over 0 and up to 1, whole or not: a part of something.
+    pub(super) fn share(&mut self, name: &'static str, problems: &mut Problems) -> Option<f64> {
+        let number = match self.take(name)? {
+            Value::Float(it) => it,
+            Value::Integer(it) => it as f64,
+            other => return self.wrong(name, "a number", &other, problems),
+        };
+        if number > 0.0 && number <= 1.0 {
+            return Some(number);
+        }
+        let message = format!("{number} is not a share: write a number over 0 and up to 1");
+        problems.add(self.key(name), message);
+        None
+    }
+
     pub(super) fn flag(&mut self, name: &'static str, problems: &mut Problems) -> Option<bool> {
         match self.take(name)? {
             Value::Boolean(it) => Some(it),
@@ -128,12 +149,20 @@ impl<'a> Reader<'a> {
 
     /// A table inside this one; empty when it is not there.
     pub(super) fn table(&mut self, name: &'static str, problems: &mut Problems) -> Reader<'a> {
-        let table = match self.take(name) {
-            Some(Value::Table(it)) => it,
-            None => Table::new(),
-            Some(other) => self.wrong(name, "a table", &other, problems).unwrap_or_default(),
-        };
-        Reader::new(self.key(name), table, self.vars)
+        self.optional_table(name, problems)
+            .unwrap_or_else(|| Reader::new(self.key(name), Table::new(), self.vars))
+    }
+
+    /// A table inside this one that means something by being there.
+    pub(super) fn optional_table(
+        &mut self,
+        name: &'static str,
+        problems: &mut Problems,
+    ) -> Option<Reader<'a>> {
+        match self.take(name)? {
+            Value::Table(it) => Some(Reader::new(self.key(name), it, self.vars)),
+            other => self.wrong(name, "a table", &other, problems),
+        }
     }
 
     /// The tables of a table, by name: `[plugins.redact]`.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use expect_test::{Expect, expect};
 
-use super::Config;
+use super::{CacheFolder, Config};
 use crate::{builtin, env::Vars};
 
 /// A configuration with nothing wrong, to which a test adds.
@@ -24,6 +24,11 @@ fn problems(text: &str, vars: &Vars) -> String {
         Ok(_) => "good".to_owned(),
         Err(problems) => problems.0.iter().map(|it| format!("{it}\n")).collect(),
     }
+}
+
+/// What a good configuration becomes.
+pub(super) fn good(added: &str) -> Config {
+    Config::parse(&format!("{GOOD}{added}"), Path::new("/etc"), &Vars::default()).unwrap()
 }
 
 fn check(added: &str, want: Expect) {
@@ -72,7 +77,7 @@ chain = "vison"
             log.level: "verbose" is not a log level: write DEBUG, INFO, WARNING, ERROR or CRITICAL
             plugins.mine.source: missing: write a path to a component, or one of builtin:alert, builtin:guide, builtin:json, builtin:redact, builtin:truncate
             outputs.file.sink: no sink named "flie"; did you mean "file"?
-            route[0].when: it matches every request: say when, by path, model or header
+            route[0].when: it matches every request: say when, by path, model, adapter, tenant, header, level or sample
         "#]],
     );
 }
@@ -118,13 +123,265 @@ fn variables_are_put_in() {
 }
 
 #[test]
-fn a_file_that_is_no_toml_is_shown_where() {
+fn a_file_that_is_no_toml_is_located_and_not_shown() {
+    let vars = Vars::default();
     expect![[r#"
-        TOML parse error at line 1, column 5
-          |
-        1 | [log
-          |     ^
-        unclosed table, expected `]`
+        line 1, column 5: unclosed table, expected `]`
     "#]]
-    .assert_eq(&problems("[log", &Vars::default()));
+    .assert_eq(&problems("[log", &vars));
+    let check = |line: &str| {
+        let said = problems(&format!("[log]\n\n[admin]\n{line}\n"), &vars);
+        assert!(said.starts_with("line ") && !said.contains("topsecret"), "{said}");
+    };
+    check("key = \"topsecret");
+    check("key = topsecret");
+    check("key = \"x\" topsecret");
+    check("key == \"topsecret\"");
+}
+
+#[test]
+fn what_the_server_and_the_log_are_told_is_checked() {
+    check(
+        r#"
+[server]
+tenant_header = "X-Tenant"
+[log]
+always = ["redcat"]
+watch = "yes"
+rollback_after = 1_000_001
+replay = ""
+[admin]
+listen = "8001"
+kye = "x"
+"#,
+        expect![[r#"
+            log.watch: expected true or false, found a string
+            log.rollback_after: 1000001 is not between 0 and 1000000
+            admin.kye: unknown key; did you mean "key"?
+            log.always[0]: no plugin named "redcat"; did you mean "redact"?
+            server.tenant_header: "X-Tenant" is not the name of a header in lower case: write one, as in "x-tenant"
+            log.replay: empty: write the path of a file of records, or remove it
+            admin.listen: "8001" is not an address: write IP:PORT, as in "127.0.0.1:8001"
+            admin.key: missing: write one, as in "${ADMIN_KEY}"; openssl rand -hex 16 makes it
+        "#]],
+    );
+    check(
+        "[server]\nlisten = \"127.0.0.1:8001\"\n[admin]\nkey = \"0123456789abcdef\"",
+        expect![[r#"
+            admin.listen: server.listen has this address: write another port
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_not_said_has_a_default_and_paths_are_relative_to_the_file() {
+    let config = good("");
+    assert_eq!(config.server.tenant_header, "x-tenant");
+    assert!(config.admin.is_none());
+    let log = &config.log;
+    assert!(log.watch && !log.response_deltas && log.always.is_empty() && log.replay.is_none());
+    assert_eq!((&log.cache, log.rollback_after), (&CacheFolder::Default, 20));
+
+    let cache = |text: &str| good(&format!("[log]\ncache = {text:?}")).log.cache;
+    assert_eq!(cache(""), CacheFolder::Off);
+    assert_eq!(cache("cache"), CacheFolder::At("/etc/cache".into()));
+    assert_eq!(cache("/var/cache/x"), CacheFolder::At("/var/cache/x".into()));
+    let replay = good("[log]\nreplay = \"day.jsonl\"").log.replay;
+    assert_eq!(replay.as_deref(), Some(Path::new("/etc/day.jsonl")));
+
+    let admin = good("[admin]\nkey = \"0123456789abcdef\"").admin.unwrap();
+    assert_eq!(admin.listen.to_string(), "127.0.0.1:8001");
+    assert_eq!(format!("{admin:?}"), "Admin { listen: 127.0.0.1:8001, .. }");
+}
+
+#[test]
+fn a_key_is_long_enough_fits_into_a_header_and_is_not_repeated() {
+    let check = |key: &str, want: &str| {
+        let text = format!("{GOOD}[admin]\nkey = {key:?}");
+        let said = problems(&text, &Vars::default());
+        assert!(said.contains(want), "{said}");
+        assert!(key.is_empty() || !said.contains(key), "{said}");
+    };
+    check("", "admin.key: missing: ");
+    check("hunter2hunter2!", "admin.key: too short to be safe: write at least 16 characters");
+    check("비밀번호비밀번호", "admin.key: too short to be safe");
+    check("비밀번호비밀번호비밀번호비밀번호", "admin.key: it comes in a header: ");
+    check("correct horse battery", "admin.key: it comes in a header: ");
+    check(&"x".repeat(257), "admin.key: too long for a header: write at most 256");
+    check(&"x".repeat(256), "good");
+    check("hunter2hunter2!?", "good");
+}
+
+#[test]
+fn chains_and_their_shadows_are_checked_against_each_other() {
+    // The first lines belong to the chain `default`.
+    check(
+        r#"
+shadow = "strict"
+shadow_share = 1.5
+[chains.lone]
+edit = ["redact"]
+outputs = ["console"]
+shadow_share = 0.5
+[chains.lost]
+edit = ["redact"]
+outputs = ["console"]
+shadow = "strcit"
+shadow_share = "half"
+[chains.open]
+outputs = ["console"]
+[chains.own]
+edit = ["redact"]
+outputs = ["console"]
+shadow = "own"
+[chains.strict]
+shadow = "lone"
+"#,
+        expect![[r#"
+            chains.default.shadow_share: 1.5 is not a share: write a number over 0 and up to 1
+            chains.lost.shadow_share: expected a number, found a string
+            chains.lost.shadow: no chain named "strcit"; did you mean "strict"?
+            chains.lone.shadow_share: there is no shadow that could take it: write shadow = "<chain>", or remove it
+            chains.open.edit: content would reach the outputs as it is: add an editor such as "redact", or write allow_raw_content = true
+            chains.own.shadow: a chain cannot be its own shadow: name another chain
+            chains.strict.shadow: this chain is the shadow of "default", and a shadow has none of its own: remove one of the two
+        "#]],
+    );
+    let shadow = "shadow = \"strict\"\n[chains.strict]\n";
+    check(shadow, expect!["good"]);
+    check(
+        &format!("{shadow}[[route]]\nwhen = {{ sample = 0.5 }}\nchain = \"strict\""),
+        expect![[r#"
+            chains.strict.outputs: the chain writes nowhere: name at least one output
+            chains.strict.edit: content would reach the outputs as it is: add an editor such as "redact", or write allow_raw_content = true
+        "#]],
+    );
+    check("[chains.raw]\noutputs = [\"console\"]\nallow_raw_content = true", expect!["good"]);
+    check(
+        "[chains.raw]\noutputs = [\"console\"]\nedit = [1]",
+        expect![[r#"
+            chains.raw.edit[0]: expected a string, found a whole number
+        "#]],
+    );
+    check(
+        "[chains.raw]\noutputs = [\"console\"]\n[log]\nalways = 1",
+        expect![[r#"
+            log.always: expected a list of strings, found a whole number
+        "#]],
+    );
+}
+
+#[test]
+fn every_chain_starts_with_the_editors_that_no_route_can_drop() {
+    let config = good(
+        r#"
+shadow = "two"
+shadow_share = 1
+[plugins.truncate]
+[chains.one]
+outputs = ["console"]
+[chains.two]
+edit = ["truncate", "redact"]
+[log]
+always = ["redact"]
+"#,
+    );
+    let check = |name: &str, edit: &[&str], own: &[&str]| {
+        let chain = config.chains.iter().find(|it| it.name == name).unwrap();
+        assert_eq!(chain.edit, edit, "{name}");
+        assert_eq!(chain.own_edit, own, "{name}");
+        chain
+    };
+    let default = check("default", &["redact"], &["redact"]);
+    let shadow = default.shadow.as_ref().unwrap();
+    assert_eq!((shadow.chain.as_str(), shadow.share), ("two", 1.0));
+    check("one", &["redact"], &[]);
+    check("two", &["redact", "truncate"], &["truncate", "redact"]);
+}
+
+#[test]
+fn what_a_plugin_may_use_is_checked() {
+    check(
+        r#"
+[plugins.json]
+grants = { alert = ["ops"], state_kib = 0, http = ["https://hooks.example.com", "hooks.example.com", "*.example.com"] }
+limits = { memory_mib = 8, high_water_mib = 9, calls_max = 0 }
+"#,
+        expect![[r#"
+            plugins.json.grants.state_kib: 0 is not between 1 and 65536
+            plugins.json.limits.calls_max: 0 is not between 1 and 1000000000
+            plugins.json.grants.alert[0]: no alert channel named "ops"
+            plugins.json.limits.high_water_mib: more than the plugin may have: write at most 8, or raise memory_mib
+            plugins.json.grants.http[0]: not a host: leave out the scheme, as in "hooks.example.com"
+            plugins.json.grants.http[2]: not a host: a wildcard would grant hosts that nobody thought of: name each host
+        "#]],
+    );
+    let config = good(
+        r#"
+[plugins.json]
+grants = { state_kib = 64, http = ["Hooks.example.com", "127.0.0.1:9000"] }
+limits = { memory_mib = 8, calls_max = 1000 }
+"#,
+    );
+    let json = config.plugins.iter().find(|it| it.settings.name == "json").unwrap();
+    let (grants, limits) = (&json.settings.grants, &json.settings.limits);
+    assert_eq!(grants.state, Some(64 << 10));
+    assert_eq!(grants.http, ["hooks.example.com", "127.0.0.1:9000"]);
+    assert_eq!((limits.memory, limits.high_water), (8 << 20, 2 << 20), "a quarter when not said");
+    assert_eq!(limits.calls_max, 1000);
+}
+
+#[test]
+fn what_a_route_asks_for_is_checked() {
+    check(
+        r#"
+[engine]
+adapters = { demo-ko = "builtin:demo-ko" }
+[[route]]
+when = { adapter = "demo", level = "LOUD", sample = 0 }
+chain = "default"
+[[route]]
+when = { sample = 2 }
+chain = "default"
+[[route]]
+when = { header = {} }
+chain = "default"
+[[route]]
+when = { tennant = "acme" }
+chain = "default"
+"#,
+        expect![[r#"
+            route[0].when.sample: 0 is not a share: write a number over 0 and up to 1
+            route[1].when.sample: 2 is not a share: write a number over 0 and up to 1
+            route[3].when.tennant: unknown key; did you mean "tenant"?
+            route[0].when.adapter: no adapter named "demo"; did you mean "demo-ko"?
+            route[0].when.level: "LOUD" is not a log level: write DEBUG, INFO, WARNING, ERROR or CRITICAL
+            route[2].when: it matches every request: say when, by path, model, adapter, tenant, header, level or sample
+        "#]],
+    );
+    let route = |when: &str| {
+        let text = format!("[[route]]\nwhen = {{ {when} }}\nchain = \"default\"");
+        good(&text).routes.pop().unwrap()
+    };
+    assert_eq!(route("sample = 1").sample, Some(1.0));
+    assert_eq!(route("level = \"debug\"").level, Some(record::Severity::DEBUG));
+    assert_eq!(route("tenant = \"acme\"").tenant.as_deref(), Some("acme"));
+}
+
+#[test]
+fn every_example_is_good() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/configs");
+    let vars = Vars::from([
+        ("ALERT_WEBHOOK", "https://hooks.example.com/services/abc"),
+        ("PSEUDONYM_KEY", "0123456789abcdef"),
+        ("ADMIN_KEY", "0123456789abcdef"),
+    ]);
+    let mut seen = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(problems(&text, &vars), "good", "{}", path.display());
+        seen += 1;
+    }
+    assert!(seen >= 7, "{seen}");
 }

@@ -1,22 +1,23 @@
 //! A chain: ordered editors, then release, then handlers, then outputs.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use record::{Field, Name, Record, Severity, Stream, Stub, event, field};
+use record::{Record, event};
 
 use crate::{
     clock::Clock,
-    edit::{Replacer, check as check_edits},
+    edit::Replacer,
+    editors::{Draft, Editors},
     fallback,
     output::Output,
     released::Released,
+    report::Reports,
+    session::Sessions,
+    shadow::{Shadow, ShadowSpec},
     sink::Line,
     slot::Slot,
-    stage::{Editor, Formatted, Formatter, Handler, Source, StageError, Verdict},
+    stage::{Editor, Formatted, Formatter, Handler, Source, StageError},
+    stats::{StageKey, Stats},
 };
 
 /// A formatter, and the outputs that take its lines: one formatting serves them all.
@@ -28,49 +29,63 @@ pub struct Spec {
     pub editors: Vec<Arc<dyn Source<dyn Editor>>>,
     pub handlers: Vec<Arc<dyn Source<dyn Handler>>>,
     pub outputs: Vec<Formats>,
+    /// Editors that see the same records beside those of the chain, and whose work is compared and thrown away.
+    pub shadow: Option<ShadowSpec>,
+}
+
+/// What a chain works with besides its plugins.
+#[derive(Clone)]
+pub struct Tools {
+    pub replacer: Replacer,
+    pub clock: Arc<dyn Clock>,
+    pub stats: Arc<Stats>,
 }
 
 /// One worker's instance of a chain.
 pub struct Chain {
-    editors: Vec<Slot<dyn Editor>>,
+    editors: Editors,
     handlers: Vec<Slot<dyn Handler>>,
     outputs: Vec<Formatting>,
-    replacer: Replacer,
-    clock: Arc<dyn Clock>,
-    /// Failures since the last report, by plugin and error: one record each, whatever their number.
-    failures: BTreeMap<(String, &'static str), u64>,
-    /// Records that editors dropped since the last report, by plugin and reason.
-    drops: BTreeMap<(String, Arc<str>), u64>,
-    drops_reported: Instant,
+    shadow: Option<Shadow>,
+    sessions: Sessions,
+    reports: Reports,
+    tools: Tools,
 }
-
-/// How often dropped records are reported: dropping is what such a plugin is for, so a line a batch would be noise.
-const DROPS_EVERY: Duration = Duration::from_secs(10);
 
 type Formatting = (Slot<dyn Formatter>, Vec<Arc<Output>>);
 
-/// A record on its way through the editors.
-enum Draft {
-    Open(Record),
-    Stub(Record, Stub),
-}
-
 impl Chain {
-    pub fn new(spec: &Spec, replacer: Replacer, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(spec: &Spec, tools: Tools) -> Self {
+        let stats = &tools.stats;
+        let counted = |plugin: &str, role| {
+            let (chain, plugin) = (spec.name.clone(), plugin.to_owned());
+            stats.stage(StageKey { chain, plugin, role })
+        };
+        let replacer = &tools.replacer;
+        let handler = |it: &Arc<dyn Source<dyn Handler>>| {
+            Slot::new(it.clone(), counted(it.name(), "handler"))
+        };
+        let formatting = |(formatter, outputs): &Formats| {
+            let counters = counted(formatter.name(), "formatter");
+            (Slot::new(formatter.clone(), counters), outputs.clone())
+        };
         Self {
-            editors: spec.editors.iter().cloned().map(Slot::new).collect(),
-            handlers: spec.handlers.iter().cloned().map(Slot::new).collect(),
-            outputs: spec
-                .outputs
-                .iter()
-                .map(|(formatter, outputs)| (Slot::new(formatter.clone()), outputs.clone()))
-                .collect(),
-            replacer,
-            clock,
-            failures: BTreeMap::new(),
-            drops: BTreeMap::new(),
-            drops_reported: Instant::now(),
+            editors: Editors::new(&spec.editors, (&spec.name, "editor"), replacer.clone(), stats),
+            handlers: spec.handlers.iter().map(handler).collect(),
+            outputs: spec.outputs.iter().map(formatting).collect(),
+            shadow: spec.shadow.as_ref().map(|it| Shadow::new(it, &spec.name, &tools)),
+            sessions: Sessions::default(),
+            reports: Reports::new(),
+            tools,
         }
+    }
+
+    /// Opens an instance of every plugin ahead of the first record.
+    pub fn warm(&mut self) {
+        self.editors.warm();
+        self.handlers.iter_mut().for_each(Slot::warm);
+        self.outputs.iter_mut().for_each(|(it, _)| it.warm());
+        self.shadow.iter_mut().for_each(Shadow::warm);
     }
 
     /// Takes a batch from the first editor to the outputs.
@@ -78,122 +93,86 @@ impl Chain {
         let released = self.edit(batch);
         self.emit(&released);
         self.report();
-        if self.drops_reported.elapsed() >= DROPS_EVERY {
-            self.report_drops();
-        }
     }
 
     /// Reports what is left to report; nothing is run after it.
     pub fn finish(&mut self) {
-        self.report_drops();
-    }
-
-    fn report_drops(&mut self) {
-        self.drops_reported = Instant::now();
-        for ((plugin, reason), times) in std::mem::take(&mut self.drops) {
-            let fields = vec![
-                Field::new(field::PLUGIN, plugin),
-                Field::new(field::PLUGIN_ERROR, &*reason),
-                Field::new(field::DROPPED, i64::try_from(times).unwrap_or(i64::MAX)),
-            ];
-            self.run_internal(internal(
-                self.clock.now(),
-                Severity::INFO,
-                event::LOG_DROPPED,
-                fields,
-            ));
-        }
+        let now = self.tools.clock.now();
+        let unfinished = self.sessions.finish_all(&mut self.editors, &mut self.reports);
+        self.emit(&unfinished);
+        self.report();
+        let mut records = self.reports.take_drops(now);
+        records.extend(self.shadow.iter_mut().filter_map(|it| it.report(now)));
+        self.run_internal(records);
     }
 
     /// Hands records that the chain itself made to the outputs.
-    pub(crate) fn run_internal(&mut self, record: Record) {
-        self.emit(&[Released::internal(record)]);
+    pub(crate) fn run_internal(&mut self, records: Vec<Record>) {
+        let released: Vec<Released> = records.into_iter().map(Released::internal).collect();
+        self.emit(&released);
+    }
+
+    /// Records whose editors failed since this was last asked.
+    pub(crate) fn take_editor_failures(&mut self) -> u64 {
+        std::mem::take(&mut self.reports.editor_failures)
     }
 
     /// The editors in order, then release. Guarantee G1 is decided here: a record comes out edited by all, or as a stub.
     pub fn edit(&mut self, batch: Vec<Record>) -> Vec<Released> {
-        let mut drafts: Vec<Draft> = batch.into_iter().map(Draft::Open).collect();
-        for index in 0..self.editors.len() {
-            drafts = self.edit_once(index, drafts);
-        }
-        drafts
-            .into_iter()
-            .map(|it| match it {
-                Draft::Open(record) => Released::edited(record),
-                Draft::Stub(record, stub) => Released::stub(record, stub),
-            })
-            .collect()
+        let released = self.edit_all(batch);
+        let withheld = released.iter().filter(|it| it.stub.is_some()).count() as u64;
+        self.tools.stats.withheld.fetch_add(withheld, Relaxed);
+        self.tools.stats.released.fetch_add(released.len() as u64 - withheld, Relaxed);
+        released
     }
 
-    fn edit_once(&mut self, index: usize, drafts: Vec<Draft>) -> Vec<Draft> {
-        let mut order = Vec::with_capacity(drafts.len());
-        let mut open = Vec::with_capacity(drafts.len());
-        for draft in drafts {
-            match draft {
-                Draft::Open(record) => {
-                    order.push(None);
-                    open.push(record);
-                }
-                stub @ Draft::Stub(..) => order.push(Some(stub)),
+    fn edit_all(&mut self, batch: Vec<Record>) -> Vec<Released> {
+        if batch.iter().any(|it| it.event == event::RESPONSE_DELTA) || !self.sessions.is_empty() {
+            return self.edit_with_sessions(batch);
+        }
+        self.edit_whole(batch)
+    }
+
+    /// A batch that may hold parts of texts that are still being made.
+    fn edit_with_sessions(&mut self, batch: Vec<Record>) -> Vec<Released> {
+        let mut released = Vec::with_capacity(batch.len());
+        let mut whole = Vec::new();
+        for record in batch {
+            let is_delta = record.event == event::RESPONSE_DELTA;
+            let ends = event::TERMINAL.contains(&record.event.as_ref());
+            if !is_delta && !ends {
+                whole.push(record);
+                continue;
+            }
+            // What came before is released before: the order of a request stays.
+            released.extend(self.edit_whole(std::mem::take(&mut whole)));
+            let editors = &mut self.editors;
+            if is_delta {
+                released.extend(self.sessions.push(record, editors, &mut self.reports));
+            } else {
+                released.extend(self.sessions.finish(&record, editors, &mut self.reports));
+                whole.push(record);
             }
         }
-        let mut edited = self.edit_records(index, open).into_iter();
-        // A stub keeps its place; an open record's place is taken by what became of it, if anything did.
-        order.into_iter().filter_map(|it| it.or_else(|| edited.next().flatten())).collect()
+        released.extend(self.edit_whole(whole));
+        released
     }
 
-    /// One answer for each record: edited, stub, or none when it was dropped.
-    fn edit_records(&mut self, index: usize, records: Vec<Record>) -> Vec<Option<Draft>> {
-        if records.is_empty() {
+    fn edit_whole(&mut self, batch: Vec<Record>) -> Vec<Released> {
+        if batch.is_empty() {
             return Vec::new();
         }
-        let slot = &mut self.editors[index];
-        if records.len() == 1 || !slot.on_trial() {
-            match call_editor(slot, &records) {
-                Ok(verdicts) => {
-                    return records
-                        .into_iter()
-                        .zip(verdicts)
-                        .map(|(record, verdict)| self.apply(index, record, verdict))
-                        .collect();
-                }
-                Err(error) if records.len() == 1 => {
-                    return records
-                        .into_iter()
-                        .map(|it| Some(self.stub(index, it, error)))
-                        .collect();
-                }
-                Err(_) => {}
-            }
+        let size = batch.len();
+        let compared = self.shadow.as_mut().and_then(|it| it.wants(size).then_some(it));
+        let beside = compared.is_some().then(|| batch.clone());
+        let mut drafts: Vec<Draft> =
+            batch.into_iter().map(|it| Draft::new(it, beside.is_some())).collect();
+        let start = std::time::Instant::now();
+        self.editors.edit(&mut drafts, &mut self.reports);
+        if let (Some(shadow), Some(batch)) = (compared, beside) {
+            shadow.compare(batch, &drafts, start.elapsed());
         }
-        // The batch failed: one record at a time, so that only the poison record loses its content.
-        records.into_iter().flat_map(|it| self.edit_records(index, vec![it])).collect()
-    }
-
-    fn apply(&mut self, index: usize, mut record: Record, verdict: Verdict) -> Option<Draft> {
-        let result = match verdict {
-            Verdict::Keep(edits) => self.replacer.apply(&mut record, edits),
-            // A terminal record is a guarantee of the server: it can be emptied, never dropped.
-            Verdict::Drop(_) if event::TERMINAL.contains(&record.event.as_ref()) => {
-                Err(StageError::Refused)
-            }
-            Verdict::Drop(reason) => {
-                let plugin = self.editors[index].name().to_owned();
-                *self.drops.entry((plugin, reason)).or_default() += 1;
-                return None;
-            }
-            Verdict::Fail(_) => Err(StageError::Refused),
-        };
-        match result {
-            Ok(()) => Some(Draft::Open(record)),
-            Err(error) => Some(self.stub(index, record, error)),
-        }
-    }
-
-    fn stub(&mut self, index: usize, record: Record, error: StageError) -> Draft {
-        let plugin = self.editors[index].name().to_owned();
-        *self.failures.entry((plugin.clone(), error.name())).or_default() += 1;
-        Draft::Stub(record, Stub { plugin, error: error.name() })
+        drafts.into_iter().filter_map(Draft::release).collect()
     }
 
     /// Handlers and outputs: these fail open, on records that are already released.
@@ -202,8 +181,8 @@ impl Chain {
             return;
         }
         for slot in &mut self.handlers {
-            if let Err(error) = slot.call(|it| it.handle(released)) {
-                *self.failures.entry((slot.name().to_owned(), error.name())).or_default() += 1;
+            if let Err(error) = slot.call(released.len(), |it| it.handle(released)) {
+                self.reports.failed(slot.name(), error);
             }
         }
         for (slot, outputs) in &mut self.outputs {
@@ -215,75 +194,34 @@ impl Chain {
             if wanted.is_empty() {
                 continue;
             }
-            let formatted = slot.call(|it| {
+            let formatted = slot.call(wanted.len(), |it| {
                 let formatted = it.format(&wanted)?;
                 check(&formatted, wanted.len())?;
                 Ok(formatted)
             });
             let formatted = formatted.unwrap_or_else(|error| {
-                *self.failures.entry((slot.name().to_owned(), error.name())).or_default() += 1;
+                self.reports.failed(slot.name(), error);
                 fallback::format(&wanted)
             });
             write(&formatted, &wanted, outputs);
         }
     }
 
-    /// Says what failed, once a batch, as records of the chain's own.
+    /// Says what happened, as records of the chain's own: what failed once a batch, the rest now and then.
     fn report(&mut self) {
-        let (time, utc_offset) = self.clock.now();
-        for ((plugin, error), times) in std::mem::take(&mut self.failures) {
-            let opened = error == StageError::BreakerOpen.name();
-            let name = if opened { event::PLUGIN_OPENED } else { event::PLUGIN_FAILED };
-            let fields = vec![
-                Field::new(field::PLUGIN, plugin),
-                Field::new(field::PLUGIN_ERROR, error),
-                Field::new("bucksaw.records", i64::try_from(times).unwrap_or(i64::MAX)),
-            ];
-            let record = internal((time, utc_offset), Severity::ERROR, name, fields);
-            self.emit(&[Released::internal(record)]);
+        let now = self.tools.clock.now();
+        let mut records = self.reports.take_failures(now);
+        if self.reports.are_drops_due() {
+            records.extend(self.reports.take_drops(now));
         }
-        // What failed while reporting is not reported: that would have no end.
-        self.failures.clear();
+        if let Some(shadow) = &mut self.shadow {
+            records.extend(shadow.due(now));
+        }
+        if !records.is_empty() {
+            self.run_internal(records);
+            self.reports.forget_failures();
+        }
     }
-}
-
-/// A record of the server's own, outside any request.
-pub(crate) fn internal(
-    (time, utc_offset): (i64, i32),
-    severity: Severity,
-    event: &'static str,
-    fields: Vec<Field>,
-) -> Record {
-    Record {
-        time,
-        utc_offset,
-        severity,
-        event: Name::Borrowed(event),
-        stream: Stream::App,
-        context: None,
-        seq: 0,
-        stub: None,
-        fields,
-    }
-}
-
-fn call_editor(
-    slot: &mut Slot<dyn Editor>,
-    records: &[Record],
-) -> Result<Vec<Verdict>, StageError> {
-    slot.call(|it| {
-        let verdicts = it.edit(records)?;
-        if verdicts.len() != records.len() {
-            return Err(StageError::BadAnswer);
-        }
-        // An answer that is nonsense for one record is not believed for the others.
-        for (record, verdict) in records.iter().zip(&verdicts) {
-            if let Verdict::Keep(edits) = verdict {
-                check_edits(record, edits)?;
-            }
-        }
-        Ok(verdicts)
-    })
 }
 
 /// Whether a formatter's lines are in order and inside its text.

@@ -7,7 +7,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use record::{Field, Record, Value, field};
 use sha2::Sha256;
 
-use crate::stage::{Edit, Mode, StageError};
+use crate::{
+    stage::{Edit, Mode, StageError},
+    trace::{Applied, Trace},
+};
 
 /// Edits that one record may get from one editor: over this an answer is nonsense. A megabyte of e-mail addresses has fewer.
 const EDITS_MAX: usize = 100_000;
@@ -40,9 +43,19 @@ impl Replacer {
     /// Applies the edits of one editor to one record.
     ///
     /// # Errors
-    /// [`StageError::BadAnswer`] when an edit names a field that is not text, lies outside it, splits a character, or when
+    /// [`StageError::BadAnswer`] when an edit names a field that is not content, lies outside it, splits a character, or when
     /// there are too many. The record may then be half edited: only its stub may go on.
-    pub fn apply(&self, record: &mut Record, mut edits: Vec<Edit>) -> Result<(), StageError> {
+    pub fn apply(&self, record: &mut Record, edits: Vec<Edit>) -> Result<(), StageError> {
+        self.apply_traced(record, edits, None)
+    }
+
+    /// [`Replacer::apply`], noting what was taken out where.
+    pub(crate) fn apply_traced(
+        &self,
+        record: &mut Record,
+        mut edits: Vec<Edit>,
+        mut trace: Option<&mut Trace>,
+    ) -> Result<(), StageError> {
         if edits.is_empty() {
             return Ok(());
         }
@@ -57,7 +70,11 @@ impl Replacer {
             };
             let merged = merge(of_field);
             redactions += merged.iter().filter(|it| it.mode != Mode::Ellipsis).count();
-            *text = self.rewrite(text, &merged);
+            let (edited, applied) = self.rewrite(text, merged);
+            *text = edited;
+            if let Some(trace) = &mut trace {
+                trace.add(of_field[0].field, applied);
+            }
         }
         if redactions > 0 {
             count(record, redactions);
@@ -65,16 +82,20 @@ impl Replacer {
         Ok(())
     }
 
-    fn rewrite(&self, text: &str, edits: &[Edit]) -> String {
+    /// The text with each edit's replacement in its place, and where those are.
+    fn rewrite(&self, text: &str, edits: Vec<Edit>) -> (String, Vec<Applied>) {
         let mut out = String::with_capacity(text.len());
+        let mut applied = Vec::with_capacity(edits.len());
         let mut at = 0;
         for edit in edits {
             out.push_str(&text[at..edit.start]);
-            self.replace(&mut out, &text[edit.start..edit.end], edit);
+            let start = out.len();
+            self.replace(&mut out, &text[edit.start..edit.end], &edit);
             at = edit.end;
+            applied.push(Applied { edit, start, end: out.len() });
         }
         out.push_str(&text[at..]);
-        out
+        (out, applied)
     }
 
     fn replace(&self, out: &mut String, taken: &str, edit: &Edit) {
@@ -109,6 +130,8 @@ impl Replacer {
 pub fn check(record: &Record, edits: &[Edit]) -> Result<(), StageError> {
     let fits = |it: &Edit| match record.fields.get(it.field) {
         // `get` refuses a range that is reversed, outside, or inside a character.
+        // Text of a closed set is not an editor's to change: it could spell what it saw in labels there.
+        Some(field) if !field.is_content() => false,
         Some(Field { value: Value::Text(text), .. }) => text.get(it.start..it.end).is_some(),
         _ => false,
     };
@@ -117,7 +140,7 @@ pub fn check(record: &Record, edits: &[Edit]) -> Result<(), StageError> {
 }
 
 /// Joins sorted and checked edits of one text where they overlap; the longer one gives label and mode.
-fn merge(edits: &[Edit]) -> Vec<Edit> {
+pub(crate) fn merge(edits: &[Edit]) -> Vec<Edit> {
     let mut merged: Vec<Edit> = Vec::with_capacity(edits.len());
     // Length of the edit that gave the last merged one its label.
     let mut longest = 0;

@@ -1,7 +1,7 @@
 //! The front door: a `tracing` layer that turns events into records. It works in any Rust service.
 //!
-//! - A span named `request` of the target `bucksaw`, with the fields `request_id` and `chain`, is a request: events inside it
-//!   belong to it.
+//! - A span named `request` of the target `bucksaw`, with the field `request_id`, is a request: events inside it belong to it.
+//!   Its fields `chain` and `revision` say what its records run through; the default chain of the present revision otherwise.
 //! - Of an event, `event` becomes the record's event, `bucksaw.stream` its stream, `severity.number` its severity where
 //!   the five levels of `tracing` are too few; all other fields are kept, typed, under their names.
 
@@ -9,18 +9,22 @@ use std::{fmt, sync::Arc};
 
 use record::{Field, Name, Record, RequestContext, Severity, Stream, Value, event, field};
 use tracing::{
-    Event, Level, Subscriber,
+    Event, Level, Metadata, Subscriber,
     field::{Field as Key, Visit},
     span::{Attributes, Id},
+    subscriber::Interest,
 };
 use tracing_subscriber::{
     Layer,
-    filter::{LevelFilter, Targets},
-    layer::Context,
+    layer::{Context, Filter},
     registry::LookupSpan,
 };
 
-use crate::{clock::Clock, queue::Queue};
+use crate::{
+    clock::Clock,
+    queue::{Entry, Queue},
+    revision::{Revision, Revisions},
+};
 
 /// Target of the server's own events.
 pub const TARGET: &str = "bucksaw";
@@ -30,32 +34,57 @@ const REQUEST_SPAN: &str = "request";
 pub struct RecordLayer {
     queue: Arc<Queue>,
     clock: Arc<dyn Clock>,
-    level: Severity,
-    default_chain: Arc<str>,
+    revisions: Arc<Revisions>,
+}
+
+/// What the layer keeps in the span of a request: the revision lives as long as a request that began with it.
+#[derive(Clone)]
+struct Request {
+    context: Arc<RequestContext>,
+    revision: Arc<Revision>,
 }
 
 impl RecordLayer {
-    /// `level`: records of a lower severity are not made. Combine the layer with [`targets`] so that `tracing` itself does not
-    /// even build their events.
-    pub fn new(
-        queue: Arc<Queue>,
-        clock: Arc<dyn Clock>,
-        level: Severity,
-        default_chain: Arc<str>,
-    ) -> Self {
-        Self { queue, clock, level, default_chain }
+    pub(crate) fn new(queue: Arc<Queue>, clock: Arc<dyn Clock>, revisions: Arc<Revisions>) -> Self {
+        Self { queue, clock, revisions }
     }
 }
 
-/// The filter that belongs to the layer: the server's own events from `level` on, those of libraries from WARNING on.
-pub fn targets(level: Severity) -> Targets {
-    let own = match level.name() {
-        "DEBUG" => LevelFilter::DEBUG,
-        "INFO" => LevelFilter::INFO,
-        "WARNING" => LevelFilter::WARN,
-        _ => LevelFilter::ERROR,
-    };
-    Targets::new().with_default(own.min(LevelFilter::WARN)).with_target(TARGET, own)
+/// The filter that belongs to the layer, so that `tracing` does not even build events that are not wanted: the server's own are
+/// made from the revisions' level on, those of libraries from WARNING on.
+pub struct RecordFilter(Arc<Revisions>);
+
+impl RecordFilter {
+    pub(crate) fn new(revisions: Arc<Revisions>) -> Self {
+        Self(revisions)
+    }
+
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        // The most severe records are made of ERROR events: see `severity.number`.
+        let wanted = self.0.level().min(Severity::ERROR);
+        (metadata.target() == TARGET || is_grave(metadata)) && of_level(*metadata.level()) >= wanted
+    }
+}
+
+/// Has every callsite ask the filter again: the level of the revisions may have changed.
+pub(crate) fn follow_level() {
+    tracing::callsite::rebuild_interest_cache();
+}
+
+/// Whether a library's event is worth a record at all.
+fn is_grave(metadata: &Metadata<'_>) -> bool {
+    *metadata.level() <= Level::WARN
+}
+
+impl<S: Subscriber> Filter<S> for RecordFilter {
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        self.wants(metadata)
+    }
+
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // Asked again for every callsite when the level changes: see `follow_level`.
+        if self.wants(metadata) { Interest::always() } else { Interest::never() }
+    }
 }
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
@@ -67,9 +96,17 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
         let Some(request_id) = fields.take_text("request_id") else { return };
-        let chain = fields.take_text("chain").map_or_else(|| self.default_chain.clone(), Arc::from);
+        let chosen_in = fields.take("revision").and_then(|it| match it {
+            Value::Int(it) => u64::try_from(it).ok(),
+            _ => None,
+        });
+        let revision = chosen_in
+            .and_then(|it| self.revisions.get(it))
+            .unwrap_or_else(|| self.revisions.current());
+        let chain = fields.take_text("chain").map_or_else(|| revision.default_chain(), Arc::from);
         if let Some(span) = context.span(id) {
-            span.extensions_mut().insert(Arc::new(RequestContext::new(request_id, chain)));
+            let context = RequestContext::new(request_id, chain).in_revision(revision.number());
+            span.extensions_mut().insert(Request { context: Arc::new(context), revision });
         }
     }
 
@@ -81,7 +118,16 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
         let severity = fields
             .take_number("severity.number")
             .map_or_else(|| of_level(*metadata.level()), Severity::from_number);
-        if severity < self.level {
+        let request = context
+            .event_scope(event)
+            .into_iter()
+            .flatten()
+            .find_map(|span| span.extensions().get::<Request>().cloned());
+        let (request, revision) = match request {
+            Some(it) => (Some(it.context), it.revision),
+            None => (None, self.revisions.current()),
+        };
+        if severity < revision.chains().level {
             return;
         }
         let name = fields.take_text("event").map_or(Name::Borrowed(event::LOG), Name::Owned);
@@ -92,13 +138,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
         if !own {
             fields.list.push(Field::new(field::TARGET, metadata.target()));
         }
-        let request = context
-            .event_scope(event)
-            .into_iter()
-            .flatten()
-            .find_map(|span| span.extensions().get::<Arc<RequestContext>>().cloned());
         let (time, utc_offset) = self.clock.now();
-        self.queue.push(Record {
+        let record = Record {
             time,
             utc_offset,
             severity,
@@ -108,7 +149,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
             context: request,
             stub: None,
             fields: fields.list,
-        });
+        };
+        self.queue.push(Entry { record, revision, own: false });
     }
 }
 

@@ -8,16 +8,20 @@
 //! # Layout
 //! - [`layer`]: the front door, a `tracing` layer; [`queue`]: the bounded queue behind it.
 //! - [`pipeline`]: worker threads that take batches from the queue and run them through their chains.
+//! - [`revision`]: the chains of one configuration, numbered, and their change while records flow.
 //! - [`chain`]: editors in order, release, handlers, outputs. [`stage`]: the traits that plugins implement.
-//! - [`edit`]: applying what an editor answered. [`released`], [`escape`]: the guarantees about what leaves.
-//! - [`slot`], [`breaker`]: what a failing stage does to the next call.
+//! - [`editors`], [`edit`]: applying what editors answered. [`released`], [`escape`]: the guarantees about what leaves.
+//! - [`session`]: text that arrives in parts. [`shadow`], [`compare`], [`trace`]: two sets of editors for the same records.
+//! - [`slot`], [`breaker`]: what a failing stage does to the next call. [`stats`], [`report`]: what is counted and told.
 //! - [`output`], [`sink`]: buffers and threads in front of the sinks.
 
 pub mod alert;
 pub mod breaker;
 pub mod chain;
 pub mod clock;
+pub mod compare;
 pub mod edit;
+mod editors;
 pub mod escape;
 mod fallback;
 pub mod layer;
@@ -25,21 +29,34 @@ pub mod output;
 pub mod pipeline;
 pub mod queue;
 pub mod released;
+mod report;
+pub mod revision;
+mod session;
+pub mod shadow;
 pub mod sink;
-pub mod slot;
+mod slot;
 pub mod stage;
+pub mod stats;
+pub mod trace;
+mod worker;
 
 pub use self::{
     alert::{Alert, AlertError, Alerts},
-    chain::{Chain, Spec},
+    chain::{Chain, Spec, Tools},
     clock::Clock,
+    compare::{Comparison, Difference},
     edit::{Ellipsis, Replacer},
-    layer::{RecordLayer, TARGET, targets},
+    layer::{RecordFilter, RecordLayer, TARGET},
     output::{Filter, Output, Overflow},
     pipeline::{Drained, Pipeline, Plan},
     released::Released,
+    revision::{Chains, NoEarlier, Reason, Revised, Revision, Revisions},
+    shadow::ShadowSpec,
     sink::{Line, Sink},
-    stage::{Edit, Editor, Formatted, Formatter, Handler, Mode, Source, StageError, Verdict},
+    stage::{
+        Edit, Editor, Formatted, Formatter, Handler, Mode, Source, Stage, StageError, Verdict,
+    },
+    stats::Stats,
 };
 
 #[cfg(test)]

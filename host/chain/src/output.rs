@@ -19,7 +19,7 @@ use crate::sink::{Line, Sink};
 const BATCHES_MAX: usize = 1024;
 
 /// Which records an output takes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only records of this stream; all when none.
     pub stream: Option<Stream>,
@@ -142,10 +142,21 @@ impl Output {
         }
     }
 
+    /// Takes no more lines; those that were taken are still written.
+    pub(crate) fn end(&self) {
+        self.queue.lock().unwrap_or_else(|it| it.into_inner()).take();
+    }
+
+    /// Whether its thread has come to its end.
+    pub(crate) fn is_done(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(|it| it.into_inner());
+        thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Takes no more lines, and waits until those that were taken are written, or until the deadline.
     /// The answer says whether everything was written.
     pub fn close(&self, deadline: Instant) -> bool {
-        self.queue.lock().unwrap_or_else(|it| it.into_inner()).take();
+        self.end();
         let Some(thread) = self.thread.lock().unwrap_or_else(|it| it.into_inner()).take() else {
             return true;
         };

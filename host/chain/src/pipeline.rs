@@ -1,41 +1,32 @@
-//! Worker threads: each takes batches from its part of the queue and runs them through its own instances of the chains.
+//! The running log: a queue, its workers, the revision of the chains that they run, and the outputs.
 
 use std::{
     collections::BTreeMap,
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam_channel::bounded;
 use record::{Field, Record, Severity, event, field};
+use tracing_subscriber::{Layer, filter::Filtered, registry::LookupSpan};
 
 use crate::{
-    chain::{Chain, Spec, internal},
+    chain::{Chain, Tools},
     clock::Clock,
-    edit::Replacer,
+    layer::{RecordFilter, RecordLayer, follow_level},
     output::Output,
-    queue::{Message, Queue},
+    queue::{Entry, Queue},
+    report::{internal, number},
+    revision::{Chains, NoEarlier, Reason, Revised, Revisions},
+    stats::Stats,
+    worker::Worker,
 };
 
-/// Records that run through a chain together: enough to spread the cost of entering a plugin (measured: a batch of 512 is
-/// no cheaper a record), few enough that a poison record holds up little.
-const BATCH_MAX: usize = 64;
-/// How often losses are reported while an output fails.
-const WHILE_FAILING: Duration = Duration::from_secs(60);
-/// How often an idle worker looks whether records were dropped.
-const TICK: Duration = Duration::from_secs(1);
-
-/// All chains of a configuration, and everything that they share.
+/// What a log is started with.
 pub struct Plan {
-    /// By name. A record whose chain is not here runs through the default.
-    pub chains: BTreeMap<Arc<str>, Spec>,
-    pub default: Arc<str>,
-    /// Every output of every chain, in the order of the configuration.
-    pub outputs: Vec<Arc<Output>>,
-    pub replacer: Replacer,
+    pub chains: Chains,
     pub clock: Arc<dyn Clock>,
     /// Worker threads, at least one.
     pub workers: usize,
@@ -45,9 +36,18 @@ pub struct Plan {
 
 /// The running log.
 pub struct Pipeline {
-    queue: Arc<Queue>,
-    plan: Arc<Plan>,
+    pub(crate) shared: Arc<Shared>,
     workers: Mutex<Vec<JoinHandle<()>>>,
+    worker_count: usize,
+}
+
+/// What the workers share with whoever holds the log.
+pub(crate) struct Shared {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) revisions: Arc<Revisions>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) outputs: Outputs,
 }
 
 /// What became of the records when the log was shut down.
@@ -71,67 +71,242 @@ impl Drained {
 }
 
 impl Pipeline {
-    /// Starts the workers.
+    /// Opens an instance of every plugin for every worker and starts the workers.
     ///
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(plan: Plan) -> io::Result<Self> {
-        let plan = Arc::new(plan);
         let (queue, receivers) = Queue::new(plan.workers, plan.queue);
-        let queue = Arc::new(queue);
-        let mut workers = Vec::with_capacity(receivers.len());
+        let stats = Arc::new(Stats::default());
+        let worker_count = receivers.len();
+        let ready = warm(&plan.chains, &plan.clock, &stats, worker_count);
+        let shared = Arc::new(Shared {
+            outputs: Outputs::new(&plan.chains.outputs),
+            queue: Arc::new(queue),
+            revisions: Arc::new(Revisions::new(plan.chains, ready)),
+            clock: plan.clock,
+            stats,
+        });
+        let mut workers = Vec::with_capacity(worker_count);
         for (index, receiver) in receivers.into_iter().enumerate() {
-            let worker = Worker {
-                chains: BTreeMap::new(),
-                plan: plan.clone(),
-                queue: queue.clone(),
-                reports: index == 0,
-                reported: 0,
-                reported_at: None,
-            };
+            let worker = Worker::new(shared.clone(), index == 0);
             let name = format!("log-{index}");
             workers.push(thread::Builder::new().name(name).spawn(move || worker.run(&receiver))?);
         }
-        Ok(Self { queue, plan, workers: Mutex::new(workers) })
+        Ok(Self { shared, workers: Mutex::new(workers), worker_count })
     }
 
-    /// Where records go in.
-    pub fn queue(&self) -> Arc<Queue> {
-        self.queue.clone()
+    /// The `tracing` layer that feeds the log, with the filter that belongs to it.
+    pub fn layer<S>(&self) -> Filtered<RecordLayer, RecordFilter, S>
+    where
+        S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let it = &self.shared;
+        let filter = RecordFilter::new(it.revisions.clone());
+        RecordLayer::new(it.queue.clone(), it.clock.clone(), it.revisions.clone())
+            .with_filter(filter)
     }
 
-    pub fn clock(&self) -> Arc<dyn Clock> {
-        self.plan.clock.clone()
+    /// Where records wait.
+    pub fn queue(&self) -> &Queue {
+        &self.shared.queue
     }
 
-    pub fn default_chain(&self) -> Arc<str> {
-        self.plan.default.clone()
+    pub fn revisions(&self) -> &Arc<Revisions> {
+        &self.shared.revisions
     }
 
-    /// Every output, to be opened anew on SIGHUP or counted.
+    pub fn stats(&self) -> &Arc<Stats> {
+        &self.shared.stats
+    }
+
+    /// Pushes a record that belongs to no request into the present revision.
+    pub fn push(&self, record: Record) {
+        let revision = self.shared.revisions.current();
+        self.shared.queue.push(Entry { record, revision, own: false });
+    }
+
+    /// Logs that a change of the chains was refused; `notice` says why, in the host's own words.
+    pub fn refuse(&self, notice: &str) {
+        self.shared.stats.refusals.fetch_add(1, Relaxed);
+        let fields = vec![Field::new(field::NOTICE, notice)];
+        self.shared.push_own(Severity::ERROR, event::CHAIN_REFUSED, fields);
+    }
+
+    /// Replaces the chains between two batches. Instances of every plugin are opened first, on this thread. Requests in flight
+    /// end with the revision that they began with.
+    pub fn install(&self, chains: Chains) -> Revised {
+        let shared = &self.shared;
+        let ready = warm(&chains, &shared.clock, &shared.stats, self.worker_count);
+        shared.outputs.add(&chains.outputs);
+        let revised = shared.revisions.install(Arc::new(chains), ready);
+        shared.tell(revised);
+        revised
+    }
+
+    /// Goes back to the revision before the present one, under a new number.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn rollback(&self) -> Result<Revised, NoEarlier> {
+        let revised = self.shared.revisions.rollback()?;
+        self.shared.tell(revised);
+        Ok(revised)
+    }
+
+    /// Every open output, to be opened anew on SIGHUP or counted.
     pub fn outputs(&self) -> Vec<Arc<Output>> {
-        self.plan.outputs.clone()
+        self.shared.outputs.open()
+    }
+
+    /// Lines written and lines lost, by the output's name; those of outputs that are gone are in it.
+    pub fn output_counts(&self) -> BTreeMap<String, (u64, u64)> {
+        self.shared.outputs.counts()
+    }
+
+    /// Lines that outputs could not write, those of outputs that are gone included.
+    pub fn lost_lines(&self) -> u64 {
+        self.shared.outputs.lost()
     }
 
     /// Takes no more records, runs those that were taken through their chains, and empties every output, all before the
     /// deadline.
     pub fn shutdown(&self, deadline: Instant) -> Drained {
         // Closing waits for room in a full queue, so it has a thread that a stuck worker cannot make us wait for.
-        let queue = self.queue.clone();
+        let queue = self.shared.queue.clone();
         let closed =
             thread::Builder::new().name("log-close".to_owned()).spawn(move || queue.close());
         let mut in_time = closed.is_ok_and(|it| join_until(it, deadline));
         let workers =
-            std::mem::take(&mut *self.workers.lock().unwrap_or_else(|it| it.into_inner()));
+            std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
         for worker in workers {
             in_time &= join_until(worker, deadline);
         }
-        for output in &self.plan.outputs {
+        for output in self.outputs() {
             in_time &= output.close(deadline);
         }
-        let (accepted, dropped) = self.queue.counts();
-        let lost_lines = self.plan.outputs.iter().map(|it| it.counts().1).sum();
-        Drained { in_time, accepted, dropped, lost_lines }
+        let (accepted, dropped) = self.shared.queue.counts();
+        Drained { in_time, accepted, dropped, lost_lines: self.lost_lines() }
+    }
+}
+
+impl Shared {
+    pub(crate) fn tools(&self, chains: &Chains) -> Tools {
+        Tools {
+            replacer: chains.replacer.clone(),
+            clock: self.clock.clone(),
+            stats: self.stats.clone(),
+        }
+    }
+
+    /// Counts and logs a change of the chains.
+    pub(crate) fn tell(&self, revised: Revised) {
+        follow_level();
+        let automatic = revised.reason == Reason::AutomaticRollback;
+        let counter = match revised.reason {
+            Reason::Installed => &self.stats.revisions,
+            Reason::Rollback | Reason::AutomaticRollback => &self.stats.rollbacks,
+        };
+        counter.fetch_add(1, Relaxed);
+        let fields = vec![
+            Field::new(field::REVISION, number(revised.number)),
+            Field::new(field::REVISION_PREVIOUS, number(revised.previous)),
+            Field::new(field::REVISION_REASON, revised.reason.name()),
+            Field::new(field::NOTICE, revised.to_string()),
+        ];
+        let severity = if automatic { Severity::ERROR } else { Severity::INFO };
+        self.push_own(severity, event::CHAIN_REVISED, fields);
+    }
+
+    fn push_own(&self, severity: Severity, event: &'static str, fields: Vec<Field>) {
+        let record = internal(self.clock.now(), severity, event, fields);
+        self.queue.push(Entry { record, revision: self.revisions.current(), own: true });
+    }
+}
+
+/// Instances of every chain for every worker.
+fn warm(
+    chains: &Chains,
+    clock: &Arc<dyn Clock>,
+    stats: &Arc<Stats>,
+    workers: usize,
+) -> BTreeMap<Arc<str>, Vec<Chain>> {
+    let open = |name: &Arc<str>| {
+        let (replacer, clock, stats) = (chains.replacer.clone(), clock.clone(), stats.clone());
+        let mut chain = Chain::new(&chains.chains[name], Tools { replacer, clock, stats });
+        chain.warm();
+        chain
+    };
+    let all = |name: &Arc<str>| (name.clone(), (0..workers).map(|_| open(name)).collect());
+    chains.chains.keys().map(all).collect()
+}
+
+/// Outputs of all revisions that are not gone.
+pub(crate) struct Outputs(Mutex<Open>);
+
+struct Open {
+    outputs: Vec<Arc<Output>>,
+    /// Outputs that take no more lines and still write those that they have.
+    ending: Vec<Arc<Output>>,
+    /// Lines that outputs which are gone wrote and lost, by name.
+    gone: BTreeMap<String, (u64, u64)>,
+}
+
+impl Outputs {
+    fn new(outputs: &[Arc<Output>]) -> Self {
+        Self(Mutex::new(Open {
+            outputs: outputs.to_vec(),
+            ending: Vec::new(),
+            gone: BTreeMap::new(),
+        }))
+    }
+
+    fn add(&self, outputs: &[Arc<Output>]) {
+        let mut it = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for output in outputs {
+            if !it.outputs.iter().any(|known| Arc::ptr_eq(known, output)) {
+                it.outputs.push(output.clone());
+            }
+        }
+    }
+
+    /// Ends outputs that no revision uses any more.
+    pub(crate) fn sweep(&self) {
+        let mut guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let it = &mut *guard;
+        // Held by us alone: every revision with this output is gone.
+        it.ending.extend(it.outputs.extract_if(.., |it| Arc::strong_count(it) == 1));
+        it.ending.iter().for_each(|it| it.end());
+        for done in it.ending.extract_if(.., |it| it.is_done()) {
+            let (written, lost) = done.counts();
+            let gone = it.gone.entry(done.name().to_owned()).or_default();
+            *gone = (gone.0 + written, gone.1 + lost);
+        }
+    }
+
+    fn open(&self) -> Vec<Arc<Output>> {
+        let it = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        it.outputs.iter().chain(&it.ending).cloned().collect()
+    }
+
+    fn counts(&self) -> BTreeMap<String, (u64, u64)> {
+        let it = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = it.gone.clone();
+        for output in it.outputs.iter().chain(&it.ending) {
+            let (written, lost) = output.counts();
+            let sum = counts.entry(output.name().to_owned()).or_default();
+            *sum = (sum.0 + written, sum.1 + lost);
+        }
+        counts
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        self.counts().values().map(|(_, lost)| lost).sum()
+    }
+
+    pub(crate) fn is_failing(&self) -> bool {
+        let it = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        it.outputs.iter().any(|it| it.is_failing())
     }
 }
 
@@ -143,102 +318,4 @@ pub(crate) fn join_until(thread: JoinHandle<()>, deadline: Instant) -> bool {
         let _ = sender.send(thread.join().is_ok());
     });
     waiter.is_ok() && receiver.recv_deadline(deadline).unwrap_or(false)
-}
-
-struct Worker {
-    /// Opened when the first record comes for them.
-    chains: BTreeMap<Arc<str>, Chain>,
-    plan: Arc<Plan>,
-    queue: Arc<Queue>,
-    /// One of the workers reports what was dropped, and this is how much it has.
-    reports: bool,
-    reported: u64,
-    reported_at: Option<Instant>,
-}
-
-impl Worker {
-    fn run(mut self, queue: &Receiver<Message>) {
-        let mut open = true;
-        while open {
-            let mut batch = Vec::new();
-            match queue.recv_timeout(TICK) {
-                Ok(message) => open = take(message, &mut batch),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => open = false,
-            }
-            while open && batch.len() < BATCH_MAX {
-                let Ok(message) = queue.try_recv() else { break };
-                open = take(message, &mut batch);
-            }
-            let records = batch.len() as u64;
-            // A bug of ours costs a batch, which is counted, and not the worker with all that would follow.
-            if catch_unwind(AssertUnwindSafe(|| self.dispatch(batch))).is_err() {
-                self.chains.clear();
-                self.queue.count_dropped(records);
-            }
-            self.report_drops();
-        }
-        self.chains.values_mut().for_each(Chain::finish);
-    }
-
-    /// Runs neighbours of one chain together; the order of the batch stays.
-    fn dispatch(&mut self, batch: Vec<Record>) {
-        let mut group: Vec<Record> = Vec::new();
-        let mut of: Option<Arc<str>> = None;
-        for record in batch {
-            let name = self.chain_of(&record);
-            if of.as_ref().is_some_and(|it| *it != name) {
-                self.chain(&of.take().unwrap_or_default()).run(std::mem::take(&mut group));
-            }
-            of = Some(name);
-            group.push(record);
-        }
-        if let Some(name) = of {
-            self.chain(&name).run(group);
-        }
-    }
-
-    fn chain_of(&self, record: &Record) -> Arc<str> {
-        let wanted = record.context.as_ref().map(|it| &it.chain);
-        wanted.filter(|it| self.plan.chains.contains_key(*it)).unwrap_or(&self.plan.default).clone()
-    }
-
-    fn chain(&mut self, name: &Arc<str>) -> &mut Chain {
-        let plan = &self.plan;
-        self.chains.entry(name.clone()).or_insert_with(|| {
-            Chain::new(&plan.chains[name], plan.replacer.clone(), plan.clock.clone())
-        })
-    }
-
-    fn report_drops(&mut self) {
-        if !self.reports {
-            return;
-        }
-        let lost: u64 = self.plan.outputs.iter().map(|it| it.counts().1).sum();
-        let total = self.queue.counts().1 + lost;
-        let dropped = total - self.reported;
-        // While an output fails, each report is a loss of its own there: the other outputs get one now and then.
-        let failing = self.plan.outputs.iter().any(|it| it.is_failing());
-        let lately = self.reported_at.is_some_and(|it| it.elapsed() < WHILE_FAILING);
-        if dropped == 0 || (failing && lately) {
-            return;
-        }
-        self.reported = total;
-        self.reported_at = Some(Instant::now());
-        let fields = vec![Field::new(field::DROPPED, i64::try_from(dropped).unwrap_or(i64::MAX))];
-        let record = internal(self.plan.clock.now(), Severity::WARNING, event::LOG_DROPPED, fields);
-        let default = self.plan.default.clone();
-        self.chain(&default).run_internal(record);
-    }
-}
-
-/// Puts a record into the batch; the answer says whether more may come.
-fn take(message: Message, batch: &mut Vec<Record>) -> bool {
-    match message {
-        Message::Record(record) => {
-            batch.push(*record);
-            true
-        }
-        Message::Close => false,
-    }
 }

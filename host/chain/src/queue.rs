@@ -1,9 +1,14 @@
 //! The bounded queue between whoever makes records and the log workers. Pushing never waits.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use record::{Record, event};
+
+use crate::revision::Revision;
 
 /// One part in this many of the queue is kept for terminal records: under overload the detail of a request is lost first,
 /// its outcome last.
@@ -18,9 +23,17 @@ pub struct Queue {
 }
 
 pub(crate) enum Message {
-    Record(Box<Record>),
+    Record(Box<Entry>),
     /// Nothing comes after this.
     Close,
+}
+
+pub(crate) struct Entry {
+    pub(crate) record: Record,
+    /// The revision that it runs through: the one its request began with.
+    pub(crate) revision: Arc<Revision>,
+    /// Made by the log itself, without content: no editor has to see it.
+    pub(crate) own: bool,
 }
 
 impl Queue {
@@ -38,14 +51,15 @@ impl Queue {
     }
 
     /// Takes a record, or drops and counts it when its worker's queue is full.
-    pub fn push(&self, record: Record) {
-        let shard = &self.shards[self.shard(&record)];
+    pub(crate) fn push(&self, entry: Entry) {
+        let record = &entry.record;
+        let shard = &self.shards[self.shard(record)];
         let capacity = shard.capacity().unwrap_or(usize::MAX);
         let terminal = event::TERMINAL.contains(&record.event.as_ref());
         let room = terminal || shard.len() < capacity - capacity / RESERVE;
         let taken = room
             && !self.closed.load(Ordering::Acquire)
-            && shard.try_send(Message::Record(Box::new(record))).is_ok();
+            && shard.try_send(Message::Record(Box::new(entry))).is_ok();
         let counter = if taken { &self.accepted } else { &self.dropped };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -53,6 +67,11 @@ impl Queue {
     /// Counts records that were taken and then lost.
     pub(crate) fn count_dropped(&self, records: u64) {
         self.dropped.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// Records that wait for the workers.
+    pub fn waiting(&self) -> usize {
+        self.shards.iter().map(Sender::len).sum()
     }
 
     /// Records taken and records dropped since the start.

@@ -1,26 +1,47 @@
-//! One worker's place for one stage: an instance that is opened when needed, discarded when it fails, and left alone while its
-//! breaker is open.
+//! One worker's place for one stage: an instance that is opened when needed, discarded when it fails, replaced when it is worn,
+//! and left alone while its breaker is open.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
 
 use crate::{
     breaker::Breaker,
-    stage::{Source, StageError},
+    stage::{Source, Stage, StageError},
+    stats::StageStats,
 };
 
 pub(crate) struct Slot<S: ?Sized> {
     source: Arc<dyn Source<S>>,
     instance: Option<Box<S>>,
     breaker: Breaker,
+    stats: Arc<StageStats>,
+    counted_open: bool,
 }
 
-impl<S: ?Sized> Slot<S> {
-    pub(crate) fn new(source: Arc<dyn Source<S>>) -> Self {
-        Self { source, instance: None, breaker: Breaker::default() }
+impl<S: ?Sized> Drop for Slot<S> {
+    fn drop(&mut self) {
+        if self.counted_open {
+            self.stats.breakers_open.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+impl<S: Stage + ?Sized> Slot<S> {
+    pub(crate) fn new(source: Arc<dyn Source<S>>, stats: Arc<StageStats>) -> Self {
+        Self { source, instance: None, breaker: Breaker::default(), stats, counted_open: false }
     }
 
     pub(crate) fn name(&self) -> &str {
         self.source.name()
+    }
+
+    /// Opens an instance ahead of the first call. One that cannot be opened now is tried again then.
+    pub(crate) fn warm(&mut self) {
+        if self.instance.is_none() {
+            self.instance = self.open().ok();
+        }
     }
 
     /// Whether the next call should be a single record, a trial.
@@ -28,29 +49,58 @@ impl<S: ?Sized> Slot<S> {
         self.breaker.is_half_open()
     }
 
-    /// Calls the stage. A failed call discards the instance: a trapped guest must never be entered again.
+    /// Calls the stage with so many records. A failed call discards the instance: a trapped guest must never be entered again.
     pub(crate) fn call<T>(
         &mut self,
+        records: usize,
         work: impl FnOnce(&mut S) -> Result<T, StageError>,
     ) -> Result<T, StageError> {
-        if !self.breaker.allows(Instant::now()) {
+        let start = Instant::now();
+        if !self.breaker.allows(start) {
+            self.stats.failed(StageError::BreakerOpen);
             return Err(StageError::BreakerOpen);
         }
         let result = match self.instance.take() {
             Some(it) => Ok(it),
-            None => self.source.open(),
+            None => self.open(),
         }
         .and_then(|mut instance| {
             let answer = work(&mut instance)?;
-            self.instance = Some(instance);
+            if instance.is_worn() {
+                self.stats.retired.fetch_add(1, Relaxed);
+            } else {
+                self.instance = Some(instance);
+            }
             Ok(answer)
         });
+        let end = Instant::now();
+        self.stats.called(records, end - start);
         match result {
             Ok(_) => self.breaker.succeeded(),
-            Err(_) => {
-                self.breaker.failed(Instant::now());
+            Err(error) => {
+                self.stats.failed(error);
+                if self.breaker.failed(end) {
+                    self.stats.breaker_openings.fetch_add(1, Relaxed);
+                }
             }
         }
+        self.count_breaker();
         result
+    }
+
+    /// Counts this worker's breaker as open, or not any more.
+    fn count_breaker(&mut self) {
+        let open = self.breaker.is_half_open();
+        match (self.counted_open, open) {
+            (false, true) => self.stats.breakers_open.fetch_add(1, Relaxed),
+            (true, false) => self.stats.breakers_open.fetch_sub(1, Relaxed),
+            _ => return,
+        };
+        self.counted_open = open;
+    }
+
+    fn open(&self) -> Result<Box<S>, StageError> {
+        self.stats.instances.fetch_add(1, Relaxed);
+        self.source.open()
     }
 }

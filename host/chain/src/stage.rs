@@ -18,24 +18,39 @@ pub trait Source<S: ?Sized>: Send + Sync {
     fn open(&self) -> Result<Box<S>, StageError>;
 }
 
+/// What instances of all roles have in common.
+pub trait Stage: Send {
+    /// Whether the instance has grown or worked so much that a fresh one should take its place before the next call.
+    fn is_worn(&self) -> bool {
+        false
+    }
+}
+
 /// Redacts, truncates, drops: sees records before they are released.
-pub trait Editor: Send {
+pub trait Editor: Stage {
     /// One verdict for each record, in order.
     ///
     /// # Errors
     /// When the whole call failed; the instance is then discarded.
     fn edit(&mut self, batch: &[Record]) -> Result<Vec<Verdict>, StageError>;
+
+    /// Bytes of text after which a place cannot become part of an edit any more: an edit that starts at `at` depends on what
+    /// lies before `at + longest_match()` and on nothing behind it. None when there is no such number; text that arrives in
+    /// parts is then held back until its end.
+    fn longest_match(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// Turns released records into lines.
-pub trait Formatter: Send {
+pub trait Formatter: Stage {
     /// # Errors
     /// When the whole call failed; the instance is then discarded.
     fn format(&mut self, batch: &[Released]) -> Result<Formatted, StageError>;
 }
 
 /// Reacts to released records.
-pub trait Handler: Send {
+pub trait Handler: Stage {
     /// # Errors
     /// When the whole call failed; the instance is then discarded.
     fn handle(&mut self, batch: &[Released]) -> Result<(), StageError>;
@@ -64,7 +79,7 @@ pub struct Edit {
 }
 
 /// What is written in place of what was taken out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// `[EMAIL]`.
     Label,
@@ -84,7 +99,7 @@ pub struct Formatted {
 
 /// What went wrong with a stage, of a closed set: a plugin that failed may have been holding a secret, so nothing that it
 /// said is ever repeated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 #[error("{}", self.name())]
 pub enum StageError {
     Trap,
@@ -102,6 +117,29 @@ pub enum StageError {
 }
 
 impl StageError {
+    /// Every kind, in the order of its number (`it as usize`).
+    pub const ALL: [Self; 9] = [
+        Self::Trap,
+        Self::Deadline,
+        Self::Memory,
+        Self::Stack,
+        Self::BadAnswer,
+        Self::Refused,
+        Self::Instantiate,
+        Self::Configure,
+        Self::BreakerOpen,
+    ];
+
+    /// The kind of this name; every name is one of [`StageError::name`].
+    pub(crate) fn named(name: &str) -> Self {
+        Self::ALL.into_iter().find(|it| it.name() == name).unwrap_or(Self::Trap)
+    }
+
+    /// Whether the guest was stopped in the middle of its work.
+    pub fn is_trap(self) -> bool {
+        matches!(self, Self::Trap | Self::Deadline | Self::Memory | Self::Stack)
+    }
+
     /// The word that records and metrics show.
     pub fn name(self) -> &'static str {
         match self {

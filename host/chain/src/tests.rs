@@ -9,11 +9,13 @@ use std::{
 };
 
 use proptest::prelude::*;
-use record::{Field, Record, Severity, Stream, Value};
+use record::{Field, Record, RequestContext, Severity, Stream, Value};
 
-use crate::*;
+use crate::{queue::Entry, *};
 
 struct Closure<F>(F);
+
+impl<F: Send> Stage for Closure<F> {}
 
 impl<F: Fn(&[Record]) -> Result<Vec<Verdict>, StageError> + Send> Editor for Closure<F> {
     fn edit(&mut self, batch: &[Record]) -> Result<Vec<Verdict>, StageError> {
@@ -73,10 +75,15 @@ where
         editors: vec![Arc::new(Fake { edit, opened: opened.clone() })],
         handlers: vec![],
         outputs: vec![],
+        shadow: None,
     };
-    let mut chain = Chain::new(&spec, replacer(), Arc::new(|| (0, 0)));
+    let mut chain = Chain::new(&spec, tools());
     let released = chain.edit(texts.iter().map(|it| record(it)).collect());
     (released.iter().map(|it| text(it)).collect(), opened.load(Ordering::Relaxed))
+}
+
+fn tools() -> Tools {
+    Tools { replacer: replacer(), clock: Arc::new(|| (0, 0)), stats: Arc::default() }
 }
 
 fn replacer() -> Replacer {
@@ -169,6 +176,8 @@ impl Source<dyn Formatter> for Lines {
     }
 }
 
+impl Stage for Lines {}
+
 impl Formatter for Lines {
     fn format(&mut self, batch: &[Released]) -> Result<Formatted, StageError> {
         assert!(!batch.iter().any(|it| text(it) == "bug"), "as a bug of ours would");
@@ -184,36 +193,50 @@ impl Formatter for Lines {
     }
 }
 
-fn pipeline(written: &Arc<Mutex<Vec<String>>>, formatter: &'static str) -> Pipeline {
+/// Chains with one chain, whose editor answers `edit`.
+fn chains(
+    written: &Arc<Mutex<Vec<String>>>,
+    formatter: &'static str,
+    editor: Option<Arc<dyn Source<dyn Editor>>>,
+) -> Chains {
     let sink = Box::new(Collect(written.clone()));
     let output = Output::start("test", Filter::default(), Overflow::Block, sink).unwrap();
     let spec = Spec {
         name: "default".into(),
-        editors: vec![],
+        editors: editor.into_iter().collect(),
         handlers: vec![],
         outputs: vec![(Arc::new(Lines(formatter)), vec![output.clone()])],
+        shadow: None,
     };
-    Pipeline::start(Plan {
+    Chains {
         chains: [("default".into(), spec)].into(),
         default: "default".into(),
         outputs: vec![output],
         replacer: replacer(),
-        clock: Arc::new(|| (0, 0)),
-        workers: 2,
-        queue: 1 << 12,
-    })
-    .unwrap()
+        level: Severity::INFO,
+        failures_max: 3,
+        kept: Arc::new(()),
+    }
+}
+
+fn start(chains: Chains) -> Pipeline {
+    let clock = Arc::new(|| (0, 0));
+    Pipeline::start(Plan { chains, clock, workers: 2, queue: 1 << 12 }).unwrap()
+}
+
+fn pipeline(written: &Arc<Mutex<Vec<String>>>, formatter: &'static str) -> Pipeline {
+    start(chains(written, formatter, None))
 }
 
 /// Pushes texts through a whole pipeline and gives what its sink wrote.
 fn pipe(texts: &[&str], formatter: &'static str) -> Vec<String> {
     let written = Arc::new(Mutex::new(Vec::new()));
     let pipeline = pipeline(&written, formatter);
-    texts.iter().for_each(|it| pipeline.queue().push(record(it)));
+    texts.iter().for_each(|it| pipeline.push(record(it)));
     let drained = pipeline.shutdown(Instant::now() + Duration::from_secs(30));
     assert!(drained.is_complete(), "{drained:?}");
     assert_eq!(drained.accepted, texts.len() as u64);
-    pipeline.queue().push(record("late"));
+    pipeline.push(record("late"));
     assert_eq!(pipeline.queue().counts().1, 1, "a record after the end is counted as dropped");
     Arc::try_unwrap(written)
         .map_or_else(|it| it.lock().unwrap().clone(), |it| it.into_inner().unwrap())
@@ -230,11 +253,11 @@ fn a_drained_pipeline_has_written_everything_in_order() {
 fn a_panic_costs_one_batch_and_is_counted() {
     let written = Arc::new(Mutex::new(Vec::new()));
     let pipeline = pipeline(&written, "lines");
-    pipeline.queue().push(record("bug"));
+    pipeline.push(record("bug"));
     while pipeline.queue().counts().1 == 0 {
         std::thread::yield_now();
     }
-    pipeline.queue().push(record("next"));
+    pipeline.push(record("next"));
     let drained = pipeline.shutdown(Instant::now() + Duration::from_secs(30));
     assert_eq!((drained.in_time, drained.accepted, drained.dropped), (true, 2, 1));
     let written = written.lock().unwrap();
@@ -250,6 +273,224 @@ fn lines_are_escaped_and_a_broken_formatter_falls_back_to_json() {
         assert_eq!(json["attributes"]["bucksaw.prompt.text"], "a\nb", "{broken}");
         assert_eq!(json["severity_text"], "INFO");
     }
+}
+
+/// An editor that puts a label in place of the whole text.
+fn labels(label: &'static str) -> Arc<dyn Source<dyn Editor>> {
+    let edit = move |batch: &[Record]| {
+        let cut = |it: &Record| match it.get("bucksaw.prompt.text") {
+            Some(Value::Text(text)) => {
+                let (field, start, end) = (0, 0, text.len());
+                vec![Edit { field, start, end, label: label.into(), mode: Mode::Label }]
+            }
+            _ => vec![],
+        };
+        Ok(batch.iter().map(|it| Verdict::Keep(cut(it))).collect())
+    };
+    Arc::new(Fake { edit, opened: Arc::default() })
+}
+
+fn traps() -> Arc<dyn Source<dyn Editor>> {
+    Arc::new(Fake { edit: |_: &[Record]| Err(StageError::Trap), opened: Arc::default() })
+}
+
+/// A record of a request that began with a revision.
+fn of_request(text: &str, revision: &Revision) -> Record {
+    let id = "a1b2c3d4-0000-4000-8000-000000000000".to_owned();
+    let context = RequestContext::new(id, "default".into()).in_revision(revision.number());
+    Record { context: Some(Arc::new(context)), ..record(text) }
+}
+
+#[test]
+fn a_request_keeps_the_revision_that_it_began_with() {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let pipeline = start(chains(&written, "lines", Some(labels("OLD"))));
+    let old = pipeline.revisions().current();
+    let revised = pipeline.install(chains(&written, "lines", Some(labels("NEW"))));
+    assert_eq!((revised.number, revised.previous), (2, 1));
+    let record_of_old = of_request("x", &old);
+    let entry = Entry { record: record_of_old, revision: old.clone(), own: false };
+    pipeline.shared.queue.push(entry);
+    pipeline.push(record("x"));
+    assert_eq!(pipeline.revisions().live(), [1, 2]);
+    drop(old);
+    pipeline.rollback().unwrap();
+    pipeline.push(record("x"));
+    assert_eq!(pipeline.rollback(), Err(NoEarlier));
+    assert!(pipeline.shutdown(Instant::now() + Duration::from_secs(30)).is_complete());
+    let written = written.lock().unwrap();
+    let texts: Vec<&str> =
+        written.iter().map(String::as_str).filter(|it| it.starts_with('[')).collect();
+    // Records of one request and those of none may be different workers' work.
+    let mut sorted = texts.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, ["[NEW]", "[OLD]", "[OLD]"], "{texts:?}");
+}
+
+#[test]
+fn swaps_lose_double_and_reorder_nothing() {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let pipeline = start(chains(&written, "lines", None));
+    let texts: Vec<String> = (0..3000).map(|it| it.to_string()).collect();
+    for (at, it) in texts.iter().enumerate() {
+        pipeline.push(record(it));
+        if at % 100 == 0 {
+            pipeline.install(chains(&written, "lines", None));
+        }
+    }
+    let drained = pipeline.shutdown(Instant::now() + Duration::from_secs(30));
+    assert!(drained.is_complete(), "{drained:?}");
+    // Each revision has a sink of its own here, so the order is that of numbers within one.
+    let mut numbers: Vec<u32> =
+        written.lock().unwrap().iter().filter_map(|it| it.parse().ok()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..3000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_revision_that_keeps_failing_goes_back_by_itself() {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let pipeline = start(chains(&written, "lines", Some(labels("GOOD"))));
+    pipeline.install(chains(&written, "lines", Some(traps())));
+    pipeline.push(record("a"));
+    pipeline.push(record("b"));
+    pipeline.push(record("c"));
+    while pipeline.revisions().current().number() == 2 {
+        std::thread::yield_now();
+    }
+    pipeline.push(record("d"));
+    assert!(pipeline.shutdown(Instant::now() + Duration::from_secs(30)).is_complete());
+    let written = written.lock().unwrap();
+    let count = |what: &str| written.iter().filter(|it| *it == what).count();
+    assert_eq!((count("stub: trap"), count("[GOOD]")), (3, 1), "{written:?}");
+    assert_eq!(pipeline.stats().rollbacks.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_shadow_is_compared_and_emits_nothing() {
+    let shadow = ShadowSpec { name: "other".into(), editors: vec![labels("B")], share: 1.0 };
+    let spec = Spec {
+        name: "test".into(),
+        editors: vec![labels("A")],
+        handlers: vec![],
+        outputs: vec![],
+        shadow: Some(shadow),
+    };
+    let tools = tools();
+    let stats = tools.stats.clone();
+    let mut chain = Chain::new(&spec, tools);
+    let released = chain.edit(vec![record("secret"), record("secret")]);
+    assert_eq!(released.iter().map(|it| text(it)).collect::<Vec<_>>(), ["[A]", "[A]"]);
+    let (_, shadow) = stats.shadows().remove(0);
+    let count = |it: &std::sync::atomic::AtomicU64| it.load(Ordering::Relaxed);
+    assert_eq!(count(&shadow.compared), 2);
+    assert_eq!((count(&shadow.relabelled), count(&shadow.text_changed)), (2, 2));
+    assert_eq!((count(&shadow.missed), count(&shadow.added)), (0, 0));
+}
+
+/// Takes out runs of up to five digits, each of which depends on one byte behind it.
+struct Digits;
+
+impl Stage for Digits {}
+
+impl Editor for Digits {
+    fn edit(&mut self, batch: &[Record]) -> Result<Vec<Verdict>, StageError> {
+        let edits = |it: &Record| {
+            let Some(Value::Text(text)) = it.fields.first().map(|it| &it.value) else {
+                return vec![];
+            };
+            let mut edits = Vec::new();
+            let mut start = 0;
+            for run in text.split_inclusive(|it: char| !it.is_ascii_digit()) {
+                let digits = run.bytes().take_while(u8::is_ascii_digit).count();
+                if (1..=5).contains(&digits) {
+                    let end = start + digits;
+                    edits.push(Edit { field: 0, start, end, label: "N".into(), mode: Mode::Label });
+                }
+                start += run.len();
+            }
+            edits
+        };
+        Ok(batch.iter().map(|it| Verdict::Keep(edits(it))).collect())
+    }
+
+    fn longest_match(&self) -> Option<usize> {
+        Some(6)
+    }
+}
+
+impl Source<dyn Editor> for Digits {
+    fn name(&self) -> &str {
+        "digits"
+    }
+
+    fn open(&self) -> Result<Box<dyn Editor>, StageError> {
+        Ok(Box::new(Self))
+    }
+}
+
+/// What a chain releases of a text that arrives in parts, all parts joined.
+fn stream(parts: &[String], editor: Arc<dyn Source<dyn Editor>>) -> String {
+    let spec = Spec {
+        name: "test".into(),
+        editors: vec![editor],
+        handlers: vec![],
+        outputs: vec![],
+        shadow: None,
+    };
+    let mut chain = Chain::new(&spec, tools());
+    let id = "a1b2c3d4-0000-4000-8000-000000000000".to_owned();
+    let context = Some(Arc::new(RequestContext::new(id, "test".into())));
+    let mut batch: Vec<Record> = parts
+        .iter()
+        .map(|it| Record {
+            event: "response.delta".into(),
+            context: context.clone(),
+            fields: vec![Field::new("bucksaw.response.delta", it.as_str())],
+            ..record("")
+        })
+        .collect();
+    batch.push(Record { event: "request.finished".into(), context, fields: vec![], ..record("") });
+    let mut out = String::new();
+    for it in batch.into_iter().flat_map(|it| chain.edit(vec![it])) {
+        match it.get("bucksaw.response.delta") {
+            Some(Value::Text(text)) => out.push_str(text),
+            _ if it.stub.is_some() => out.push_str("(stub)"),
+            _ => {}
+        }
+    }
+    out
+}
+
+proptest! {
+    #[test]
+    fn however_a_text_is_split_it_is_edited_as_a_whole(
+        runs in proptest::collection::vec("[0-9]{1,5}|[a-z한글 ]{1,40}", 0..60),
+        sizes in proptest::collection::vec(1_usize..50, 1..20),
+    ) {
+        // Runs of digits are apart, so that none is longer than the editor promised.
+        let text = runs.join("-");
+        let mut parts = Vec::new();
+        let mut rest = text.as_str();
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (part, more) = rest.split_at(rest.ceil_char_boundary(*size));
+            parts.push(part.to_owned());
+            rest = more;
+        }
+        let whole = stream(std::slice::from_ref(&text), Arc::new(Digits));
+        prop_assert_eq!(stream(&parts, Arc::new(Digits)), whole);
+    }
+}
+
+#[test]
+fn what_an_editor_cannot_promise_waits_for_the_end() {
+    let parts: Vec<String> = (0..100).map(|it| format!("part {it} of a text, ")).collect();
+    assert_eq!(stream(&parts, labels("ALL")), parts.concat(), "it edits another field");
+    // One stub for the text and one for the terminal record.
+    assert_eq!(stream(&parts, traps()), "(stub)(stub)");
 }
 
 proptest! {

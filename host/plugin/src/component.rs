@@ -13,16 +13,18 @@ use crate::{
     editor::EditorInstance,
     error::{Diagnostic, LoadError, one_line},
     formatter::FormatterInstance,
+    guard::Guards,
     handler::HandlerInstance,
-    instance::{Instance, State},
+    instance::{GuestState, Instance},
     limits::Limits,
     pack::Reads,
     patterns::Patterns,
     runtime::Runtime,
+    state::StateGrant,
 };
 
 /// What the configuration says of one plugin.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The name that chains use.
     pub name: String,
@@ -33,10 +35,14 @@ pub struct Settings {
 }
 
 /// What a plugin may use of the host.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants {
     /// Names of alert channels.
     pub alert: Vec<String>,
+    /// A store of its own, and the bytes that its keys and values together may take.
+    pub state: Option<usize>,
+    /// Hosts, each with a port if it is not the scheme's own, that requests may go to.
+    pub http: Vec<String>,
 }
 
 /// A plugin's one role.
@@ -76,11 +82,16 @@ pub(crate) struct Loaded {
     pub(crate) settings: Settings,
     pub(crate) role: Role,
     pub(crate) description: Description,
-    pub(crate) pre: InstancePre<State>,
+    pub(crate) pre: InstancePre<GuestState>,
     pub(crate) alerts: Arc<dyn Alerts>,
+    pub(crate) state: Option<StateGrant>,
     pub(crate) setup: Setup,
     _ticking: Arc<()>,
 }
+
+/// Labels of one plugin, and bytes of one: each edit is written as its label, so a long one would make text grow without end.
+const LABELS_MAX: usize = 1024;
+const LABEL_BYTES_MAX: usize = 64;
 
 /// What a configured plugin asked for.
 pub(crate) struct Setup {
@@ -88,31 +99,34 @@ pub(crate) struct Setup {
     pub(crate) reads: Reads,
     pub(crate) labels: Vec<Arc<str>>,
     pub(crate) patterns: Patterns,
+    /// None when the plugin makes no such promise.
+    pub(crate) longest_match: Option<usize>,
+    pub(crate) guards: Guards,
 }
 
 impl Plugin {
-    /// Compiles a component, checks its exports and imports, and describes and configures it once.
+    /// Compiles a component or takes it out of the runtime's cache, checks its exports and imports, and describes and
+    /// configures it once.
     ///
     /// # Errors
-    /// When any of that fails; nothing of it is kept.
+    /// When any of that fails; nothing of it is kept but the cache's entry. A cache that cannot be used is no error.
     pub fn load(runtime: &Runtime, bytes: &[u8], settings: Settings) -> Result<Self, LoadError> {
         if Engine::detect_precompiled(bytes).is_none() && is_core_module(bytes) {
             return Err(LoadError::CoreModule);
         }
-        let component = Component::new(runtime.engine(), bytes)
-            .map_err(|it| LoadError::NotComponent(one_line(&it)))?;
+        let component = runtime.component(bytes)?;
         let role = inspect(&component, runtime.engine(), &settings.grants)?;
         let pre = runtime
             .linker()?
             .instantiate_pre(&component)
             .map_err(|it| LoadError::Binding(one_line(&it)))?;
         let alerts = runtime.alerts();
-        let (instance, linked) =
-            Instance::new(&pre, &settings.limits, &settings.grants, alerts.clone())
-                .map_err(|error| LoadError::Failed { entry: "instantiate", error })?;
+        let (instance, linked) = Instance::new(&pre, &settings.limits, alerts.clone())
+            .map_err(|error| LoadError::Failed { entry: "instantiate", error })?;
         let mut entry = Entry { instance, linked, role, limits: settings.limits };
         let description = entry.describe(&pre)?;
         let setup = Setup::new(entry.configure(&pre, &settings.config)?)?;
+        let state = settings.grants.state.map(|it| runtime.states().grant(&settings.name, it));
         Ok(Self(Arc::new(Loaded {
             name: settings.name.clone(),
             settings,
@@ -120,6 +134,7 @@ impl Plugin {
             description,
             pre,
             alerts,
+            state,
             setup,
             _ticking: runtime.ticking(),
         })))
@@ -131,6 +146,13 @@ impl Plugin {
 
     pub fn description(&self) -> &Description {
         &self.0.description
+    }
+
+    /// Whether it is an editor that sees every content field and can put labels in the place of what it takes out: what a chain
+    /// needs before content may reach an output.
+    pub fn takes_out_content(&self) -> bool {
+        let it = &self.0.setup;
+        self.0.role == Role::Editor && it.reads.every_content() && !it.labels.is_empty()
     }
 
     /// The names, or wildcards, of the fields that it reads.
@@ -154,12 +176,14 @@ impl Plugin {
     /// A new instance, configured as the first one was.
     fn instance(&self) -> Result<(Instance, Linked), StageError> {
         let it = &self.0;
-        let (instance, linked) =
-            Instance::new(&it.pre, &it.settings.limits, &it.settings.grants, it.alerts.clone())?;
+        let (instance, linked) = Instance::new(&it.pre, &it.settings.limits, it.alerts.clone())?;
         let mut entry = Entry { instance, linked, role: it.role, limits: it.settings.limits };
         match entry.configure(&it.pre, &it.settings.config) {
             // A plugin that asks for something else each time has been checked for nothing.
-            Ok(asked) if same(&asked, &it.setup.asked) => Ok((entry.instance, entry.linked)),
+            Ok(asked) if same(&asked, &it.setup.asked) => {
+                entry.instance.settle(&it.settings.grants, it.state.clone());
+                Ok((entry.instance, entry.linked))
+            }
             Err(LoadError::Failed { error, .. }) => Err(error),
             _ => Err(StageError::Configure),
         }
@@ -201,10 +225,18 @@ impl Source<dyn Handler> for Plugin {
 
 impl Setup {
     fn new(asked: types::Setup) -> Result<Self, LoadError> {
+        if asked.labels.len() > LABELS_MAX {
+            return Err(LoadError::Labels(format!("{LABELS_MAX} labels")));
+        }
+        if asked.labels.iter().any(|it| it.len() > LABEL_BYTES_MAX) {
+            return Err(LoadError::Labels(format!("labels of {LABEL_BYTES_MAX} bytes")));
+        }
         Ok(Self {
             reads: Reads::new(&asked.reads),
             labels: asked.labels.iter().map(|it| Arc::from(it.as_str())).collect(),
             patterns: Patterns::compile(&asked.patterns)?,
+            longest_match: (asked.longest_match > 0).then_some(asked.longest_match as usize),
+            guards: Guards::compile(&asked.guards)?,
             asked,
         })
     }
@@ -242,7 +274,7 @@ macro_rules! call {
 }
 
 impl Entry {
-    fn describe(&mut self, pre: &InstancePre<State>) -> Result<Description, LoadError> {
+    fn describe(&mut self, pre: &InstancePre<GuestState>) -> Result<Description, LoadError> {
         let it: types::Description = call!(self, pre, "describe", call_describe);
         Ok(Description {
             name: it.name,
@@ -254,7 +286,7 @@ impl Entry {
 
     fn configure(
         &mut self,
-        pre: &InstancePre<State>,
+        pre: &InstancePre<GuestState>,
         config: &str,
     ) -> Result<types::Setup, LoadError> {
         let answer: Result<types::Setup, Vec<types::Diagnostic>> =
@@ -269,6 +301,7 @@ impl Entry {
 /// The role by the exports, after the imports were found to be granted.
 fn inspect(component: &Component, engine: &Engine, grants: &Grants) -> Result<Role, LoadError> {
     let kind = component.component_type();
+    let mut capability = None;
     for (import, _) in kind.imports(engine) {
         match import {
             v0_1::TYPES => {}
@@ -276,7 +309,12 @@ fn inspect(component: &Component, engine: &Engine, grants: &Grants) -> Result<Ro
                 let grant = "grants = { alert = [\"<channel>\"] }";
                 return Err(LoadError::Ungranted { import: v0_1::ALERTS, grant });
             }
-            v0_1::ALERTS => {}
+            v0_1::STATE if grants.state.is_none() => {
+                let grant = "grants = { state_kib = 64 }";
+                return Err(LoadError::Ungranted { import: v0_1::STATE, grant });
+            }
+            v0_1::ALERTS => capability = Some(v0_1::ALERTS),
+            v0_1::STATE => capability = Some(v0_1::STATE),
             other => return Err(LoadError::UnknownImport { import: other.to_owned() }),
         }
     }
@@ -295,10 +333,16 @@ fn inspect(component: &Component, engine: &Engine, grants: &Grants) -> Result<Ro
     .filter(|(export, _)| has(export))
     .map(|(_, role)| role)
     .collect();
-    match roles.as_slice() {
-        [role] => Ok(*role),
-        [] if exports.is_empty() => Err(LoadError::WrongWorld { exports: "nothing".to_owned() }),
-        [] => Err(LoadError::WrongWorld { exports: exports.join(", ") }),
+    match (roles.as_slice(), capability) {
+        // An editor sees what nobody else may see, and a formatter only writes what it is given: neither may reach out.
+        ([role @ (Role::Editor | Role::Formatter)], Some(import)) => {
+            Err(LoadError::WrongRole { role: role.name(), import })
+        }
+        ([role], _) => Ok(*role),
+        ([], _) if exports.is_empty() => {
+            Err(LoadError::WrongWorld { exports: "nothing".to_owned() })
+        }
+        ([], _) => Err(LoadError::WrongWorld { exports: exports.join(", ") }),
         _ => Err(LoadError::SeveralRoles(exports.join(", "))),
     }
 }
@@ -312,5 +356,11 @@ fn same(a: &types::Setup, b: &types::Setup) -> bool {
     let patterns = |it: &types::Setup| -> Vec<(u32, String)> {
         it.patterns.iter().map(|it| (it.id, it.regex.clone())).collect()
     };
-    a.reads == b.reads && a.labels == b.labels && patterns(a) == patterns(b)
+    let guards = |it: &types::Setup| -> Vec<(u32, String)> {
+        it.guards.iter().map(|it| (it.min_bytes, it.regex.clone())).collect()
+    };
+    a.reads == b.reads
+        && a.labels == b.labels
+        && patterns(a) == patterns(b)
+        && guards(a) == guards(b)
 }

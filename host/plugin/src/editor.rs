@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chain::{Edit, Editor, Mode, StageError, Verdict};
+use chain::{Edit, Editor, Mode, Stage, StageError, Verdict};
 use record::Record;
 use wasmtime::component::Instance as Linked;
 
@@ -18,6 +18,7 @@ pub(crate) struct EditorInstance {
     instance: Instance,
     guest: editor::Guest,
     packer: Packer,
+    ellipsis: Arc<str>,
 }
 
 impl EditorInstance {
@@ -29,7 +30,7 @@ impl EditorInstance {
         let guest = editor::GuestIndices::new(&plugin.pre)
             .and_then(|it| it.load(instance.store(), linked))
             .map_err(|_| StageError::Instantiate)?;
-        Ok(Self { plugin, instance, guest, packer: Packer::new() })
+        Ok(Self { plugin, instance, guest, packer: Packer::new(), ellipsis: "ELLIPSIS".into() })
     }
 
     /// What the guest said of one packed record, in the chain's terms.
@@ -50,7 +51,11 @@ impl EditorInstance {
             2 => Mode::Ellipsis,
             _ => return Err(StageError::BadAnswer),
         };
-        let label = self.label(edit.label)?;
+        let label = match mode {
+            // Nothing is written but how much was cut.
+            Mode::Ellipsis => self.ellipsis.clone(),
+            Mode::Label | Mode::Pseudonym => self.label(edit.label)?,
+        };
         Ok(Edit { field, start: edit.start as usize, end: edit.end as usize, label, mode })
     }
 
@@ -60,17 +65,25 @@ impl EditorInstance {
     }
 }
 
+impl Stage for EditorInstance {
+    fn is_worn(&self) -> bool {
+        self.instance.is_worn()
+    }
+}
+
 impl Editor for EditorInstance {
     fn edit(&mut self, batch: &[Record]) -> Result<Vec<Verdict>, StageError> {
         let setup = &self.plugin.setup;
-        if !self.packer.pack(batch.iter(), &setup.reads, false) {
+        if !self.packer.pack(batch.iter(), setup, false) {
             return Err(StageError::Memory);
         }
         let mut verdicts = vec![Verdict::Keep(Vec::new()); batch.len()];
         if self.packer.records.is_empty() {
             return Ok(verdicts);
         }
-        self.packer.scan(&setup.patterns);
+        if !self.packer.scan(&setup.patterns) {
+            return Err(StageError::Memory);
+        }
         let (guest, packed) = (&self.guest, &self.packer.batch);
         let answer = self.instance.enter(self.plugin.settings.limits.work, |store| {
             guest.call_edit_batch(store, packed)
@@ -92,5 +105,9 @@ impl Editor for EditorInstance {
             }
         }
         Ok(verdicts)
+    }
+
+    fn longest_match(&self) -> Option<usize> {
+        self.plugin.setup.longest_match
     }
 }

@@ -1,8 +1,8 @@
-//! Why a component cannot become a plugin.
+//! Why a component cannot become a plugin, and why a folder cannot become a cache.
 
-use std::fmt;
+use std::{fmt, io, path::PathBuf};
 
-use chain::StageError;
+use chain::{StageError, escape::escape};
 
 /// Each names the thing and the next step.
 #[derive(Debug, thiserror::Error)]
@@ -25,10 +25,16 @@ pub enum LoadError {
     SeveralRoles(String),
     #[error(
         "it imports {import}, which this host does not offer: a plugin may import nothing but \
-         {offered}",
-        offered = crate::bindings::v0_1::ALERTS
+         {} and {}",
+        crate::bindings::v0_1::ALERTS,
+        crate::bindings::v0_1::STATE
     )]
     UnknownImport { import: String },
+    #[error(
+        "its role is {role}, and it imports {import}, which only a handler may: take those calls \
+         out, or make them in a handler"
+    )]
+    WrongRole { role: &'static str, import: &'static str },
     #[error("it imports {import}, which is not granted: add {grant}")]
     Ungranted { import: &'static str, grant: &'static str },
     #[error("it failed in {entry}: {error}")]
@@ -37,8 +43,38 @@ pub enum LoadError {
     Configuration(Vec<Diagnostic>),
     #[error("its pattern {id} cannot be used: {reason}")]
     Pattern { id: u32, reason: String },
+    #[error("a plugin may declare no more than {0}")]
+    Labels(String),
+    #[error("its guard {index} cannot be used: {reason}")]
+    Guard { index: usize, reason: String },
     #[error("its exports do not fit wit/plugin@0.1: {0}")]
     Binding(String),
+}
+
+/// Each names the path and the next step.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    #[error(
+        "{} cannot be used: {error}: choose a folder that this user may write to",
+        .path.display()
+    )]
+    Unusable { path: PathBuf, error: io::Error },
+    #[error(
+        "{} is a symbolic link: remove it, or write the path that it leads to",
+        .path.display()
+    )]
+    Link { path: PathBuf },
+    #[error("{} is not a {wanted}: remove it, or choose another folder", .path.display())]
+    Kind { path: PathBuf, wanted: &'static str },
+    #[error("{} belongs to another user: choose another folder", .path.display())]
+    Owner { path: PathBuf },
+    #[error(
+        "{} is open to other users (its mode is {mode:03o}): remove it, and it is made anew",
+        .path.display()
+    )]
+    Open { path: PathBuf, mode: u32 },
+    #[error("{} does not hold a key: remove it, and one is made", .path.display())]
+    Key { path: PathBuf },
 }
 
 /// One thing that a plugin says is wrong with its configuration.
@@ -59,8 +95,21 @@ impl fmt::Display for Diagnostic {
     }
 }
 
+/// Problems that are shown, and characters of each: a guest may have a hundred thousand.
+const DIAGNOSTICS_MAX: usize = 20;
+const DIAGNOSTIC_CHARS_MAX: usize = 300;
+
 fn join(diagnostics: &[Diagnostic]) -> String {
-    diagnostics.iter().map(Diagnostic::to_string).collect::<Vec<_>>().join("; ")
+    let shown = diagnostics.iter().take(DIAGNOSTICS_MAX).map(|it| {
+        let short: String = it.to_string().chars().take(DIAGNOSTIC_CHARS_MAX).collect();
+        // A guest's words must not look like more than one of them.
+        escape(&short).into_owned()
+    });
+    let mut shown: Vec<String> = shown.collect();
+    if diagnostics.len() > DIAGNOSTICS_MAX {
+        shown.push(format!("and {} more", diagnostics.len() - DIAGNOSTICS_MAX));
+    }
+    shown.join("; ")
 }
 
 /// Wasmtime's own words about a component's bytes or types, on one line; these hold no log content.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chain::{Formatted, Formatter, Released, StageError};
+use chain::{Formatted, Formatter, Released, Stage, StageError};
 use wasmtime::component::Instance as Linked;
 
 use crate::{bindings::v0_1::formatter, component::Loaded, instance::Instance, pack::Packer};
@@ -27,13 +27,21 @@ impl FormatterInstance {
     }
 }
 
+impl Stage for FormatterInstance {
+    fn is_worn(&self) -> bool {
+        self.instance.is_worn()
+    }
+}
+
 impl Formatter for FormatterInstance {
     fn format(&mut self, batch: &[Released]) -> Result<Formatted, StageError> {
         let setup = &self.plugin.setup;
-        if !self.packer.pack(batch.iter().map(|it| &**it), &setup.reads, true) {
+        if !self.packer.pack(batch.iter().map(|it| &**it), setup, true) {
             return Err(StageError::Memory);
         }
-        self.packer.scan(&setup.patterns);
+        if !self.packer.scan(&setup.patterns) {
+            return Err(StageError::Memory);
+        }
         let (guest, packed) = (&self.guest, &self.packer.batch);
         let formatted = self.instance.enter(self.plugin.settings.limits.work, |store| {
             guest.call_format_batch(store, packed)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chain::{Handler, Released, StageError};
+use chain::{Handler, Released, Stage, StageError};
 use wasmtime::component::Instance as Linked;
 
 use crate::{bindings::v0_1::handler, component::Loaded, instance::Instance, pack::Packer};
@@ -27,13 +27,21 @@ impl HandlerInstance {
     }
 }
 
+impl Stage for HandlerInstance {
+    fn is_worn(&self) -> bool {
+        self.instance.is_worn()
+    }
+}
+
 impl Handler for HandlerInstance {
     fn handle(&mut self, batch: &[Released]) -> Result<(), StageError> {
         let setup = &self.plugin.setup;
-        if !self.packer.pack(batch.iter().map(|it| &**it), &setup.reads, true) {
+        if !self.packer.pack(batch.iter().map(|it| &**it), setup, true) {
             return Err(StageError::Memory);
         }
-        self.packer.scan(&setup.patterns);
+        if !self.packer.scan(&setup.patterns) {
+            return Err(StageError::Memory);
+        }
         let (guest, packed) = (&self.guest, &self.packer.batch);
         self.instance
             .enter(self.plugin.settings.limits.work, |store| {

@@ -12,41 +12,65 @@ use crate::{
     component::Grants,
     limits::{Limiter, Limits},
     runtime::epochs,
+    state::StateGrant,
 };
 
 /// What the host keeps beside a guest.
-pub(crate) struct State {
+pub(crate) struct GuestState {
     pub(crate) limiter: Limiter,
     pub(crate) alerts: Arc<dyn Alerts>,
+    /// Empty, and none, while the guest is set up, so that a plugin which is only tried changes nothing.
     pub(crate) granted_channels: Vec<String>,
+    pub(crate) state: Option<StateGrant>,
 }
 
 pub(crate) struct Instance {
-    store: Store<State>,
+    store: Store<GuestState>,
+    limits: Limits,
+    /// Entries since set-up ended.
+    calls: u64,
 }
 
 impl Instance {
     /// Instantiates a component within the deadline for setting up.
     pub(crate) fn new(
-        pre: &InstancePre<State>,
+        pre: &InstancePre<GuestState>,
         limits: &Limits,
-        grants: &Grants,
         alerts: Arc<dyn Alerts>,
     ) -> Result<(Self, Linked), StageError> {
-        let state =
-            State { limiter: Limiter::new(limits), alerts, granted_channels: grants.alert.clone() };
+        let state = GuestState {
+            limiter: Limiter::new(limits),
+            alerts,
+            granted_channels: Vec::new(),
+            state: None,
+        };
         let mut store = Store::new(pre.engine(), state);
         store.limiter(|it| &mut it.limiter);
         store.epoch_deadline_trap();
-        let mut instance = Self { store };
+        let mut instance = Self { store, limits: *limits, calls: 0 };
         let linked = instance
             .enter(limits.setup, |store| pre.instantiate(store))
             .map_err(|it| if it == StageError::Trap { StageError::Instantiate } else { it })?;
         Ok((instance, linked))
     }
 
+    /// Ends set-up: from here the guest has what it was granted, and its wear is counted.
+    pub(crate) fn settle(&mut self, grants: &Grants, state: Option<StateGrant>) {
+        let guest = self.store.data_mut();
+        guest.granted_channels.clone_from(&grants.alert);
+        guest.limiter.settle();
+        guest.state = state;
+        self.calls = 0;
+    }
+
+    /// Whether it has grown or worked more than its limits let one instance. Reads two numbers.
+    pub(crate) fn is_worn(&self) -> bool {
+        self.calls >= self.limits.calls_max.max(1)
+            || self.store.data().limiter.grown() > self.limits.high_water
+    }
+
     /// The store, for binding exports; nothing is called through it.
-    pub(crate) fn store(&mut self) -> &mut Store<State> {
+    pub(crate) fn store(&mut self) -> &mut Store<GuestState> {
         &mut self.store
     }
 
@@ -54,8 +78,9 @@ impl Instance {
     pub(crate) fn enter<T>(
         &mut self,
         deadline: Duration,
-        call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+        call: impl FnOnce(&mut Store<GuestState>) -> wasmtime::Result<T>,
     ) -> Result<T, StageError> {
+        self.calls = self.calls.saturating_add(1);
         self.store.set_epoch_deadline(epochs(deadline));
         call(&mut self.store).map_err(|it| self.classify(&it))
     }

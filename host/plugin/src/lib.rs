@@ -5,26 +5,32 @@
 //!
 //! # Layout
 //! - [`runtime`]: the wasmtime engine, the epoch clock and the linker.
+//! - [`cache`]: compiled components on disk. [`state`]: the stores of the plugins that were granted one.
 //! - [`component`]: a loaded, checked and configured component: its role, description and setup.
 //! - [`instance`]: one store, one deadline for each entry. [`limits`]: what a guest may use.
 //! - [`editor`], [`formatter`], [`handler`]: the three roles as stages.
 //! - [`pack`]: records to a batch. [`patterns`]: what the host scans for on a guest's behalf.
+//! - [`guard`]: which text an editor is not shown, since nothing in it can matter to it.
 
 pub mod bindings;
+pub mod cache;
 pub mod component;
 mod editor;
 pub mod error;
 mod formatter;
+mod guard;
 mod handler;
 mod instance;
 pub mod limits;
 mod pack;
 mod patterns;
 pub mod runtime;
+mod state;
 
 pub use self::{
+    cache::{Cache, CacheCounts},
     component::{Description, Grants, Plugin, Role, Settings},
-    error::{Diagnostic, LoadError},
+    error::{CacheError, Diagnostic, LoadError},
     limits::Limits,
     runtime::Runtime,
 };

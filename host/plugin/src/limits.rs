@@ -20,13 +20,28 @@ pub struct Limits {
     pub work: Duration,
     /// Instantiate, describe and configure, each.
     pub setup: Duration,
+    /// Growth of linear memory since the end of set-up, in bytes, over which an instance is worn: memory never shrinks, so
+    /// one large batch would be kept for ever. A plugin that starts large, with a table of words, isn't worn by that.
+    pub high_water: usize,
+    /// Batches after which an instance is worn, whatever it did: a bound on what a leak or a broken heap can come to. 0 counts
+    /// as 1.
+    pub calls_max: u64,
 }
 
 impl Default for Limits {
     /// 64 MiB holds a batch of 64 records of 100 kB several times over. Half a second is hundreds of times what a batch
     /// takes, so that a busy machine is not mistaken for a loop. A guest in an interpreted language may take seconds to start.
+    /// A quarter of the memory is more than most batches take, and leaves room for the next one. A million batches take hours,
+    /// and a new instance a millisecond.
     fn default() -> Self {
-        Self { memory: 64 << 20, work: Duration::from_millis(500), setup: Duration::from_secs(10) }
+        let memory = 64 << 20;
+        Self {
+            memory,
+            work: Duration::from_millis(500),
+            setup: Duration::from_secs(10),
+            high_water: memory / 4,
+            calls_max: 1_000_000,
+        }
     }
 }
 
@@ -34,12 +49,24 @@ impl Default for Limits {
 pub(crate) struct Limiter {
     /// Bytes that all memories of the store may still grow by.
     left: usize,
+    /// What was left when set-up had ended.
+    settled: usize,
     pub(crate) refused: bool,
 }
 
 impl Limiter {
     pub(crate) fn new(limits: &Limits) -> Self {
-        Self { left: limits.memory, refused: false }
+        Self { left: limits.memory, settled: limits.memory, refused: false }
+    }
+
+    /// Set-up has ended: what memory grows by is counted from here.
+    pub(crate) fn settle(&mut self) {
+        self.settled = self.left;
+    }
+
+    /// Bytes that the memories have grown by since.
+    pub(crate) fn grown(&self) -> usize {
+        self.settled - self.left
     }
 }
 

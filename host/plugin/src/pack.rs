@@ -6,11 +6,15 @@ use record::{Name, Record, Stream, Value};
 
 use crate::{
     bindings::v0_1::types::{Batch, Head, Span, Value as Packed},
+    component::Setup,
     patterns::Patterns,
 };
 
 /// Text of one batch, in bytes: what the memory of a guest at its default limit can hold. A larger batch is not packed.
 const TEXT_MAX: usize = 48 << 20;
+
+/// Matches of patterns in one batch: 16 MiB of them. A pattern that matches each character of everything finds more.
+const HITS_MAX: usize = 1 << 20;
 
 /// Which fields a plugin asked for.
 pub(crate) struct Reads {
@@ -33,6 +37,11 @@ impl Reads {
         !self.every && !self.content && self.names.is_empty()
     }
 
+    /// Whether no content field is kept from the plugin.
+    pub(crate) fn every_content(&self) -> bool {
+        self.every || self.content
+    }
+
     fn wants(&self, field: &record::Field) -> bool {
         self.every
             || self.names.iter().any(|it| *it == field.name)
@@ -49,7 +58,15 @@ pub(crate) struct Packer {
     pub(crate) fields: Vec<usize>,
     /// The names behind `batch.names`.
     names: Vec<Name>,
+    /// By the address of a name, mixed: the index that it had last.
+    hints: [u16; HINTS],
 }
+
+/// Several times as many hints as there are names in a batch.
+const HINT_BITS: u32 = 8;
+const HINTS: usize = 1 << HINT_BITS;
+/// The golden ratio, which scatters neighbouring addresses.
+const MIX: usize = 0x9e37_79b9_7f4a_7c15_u64 as usize;
 
 impl Packer {
     pub(crate) fn new() -> Self {
@@ -60,22 +77,30 @@ impl Packer {
             values: Vec::new(),
             hits: Vec::new(),
         };
-        Self { batch, records: Vec::new(), fields: Vec::new(), names: Vec::new() }
+        Self {
+            batch,
+            records: Vec::new(),
+            fields: Vec::new(),
+            names: Vec::new(),
+            hints: [0; HINTS],
+        }
     }
 
-    /// Packs what `reads` asks for. A record that has none of the fields asked for is left out, unless none is asked for or
-    /// `all` is set. The answer is false when the text is too large for one batch.
+    /// Packs what a plugin asked for. Unless `all` is set, text that no guard and no pattern of it matches is left out, and so is
+    /// a record of which nothing is left, if the plugin reads any field. The answer is false when the text is too large for one
+    /// batch.
     pub(crate) fn pack<'a>(
         &mut self,
         records: impl Iterator<Item = &'a Record>,
-        reads: &Reads,
+        setup: &Setup,
         all: bool,
     ) -> bool {
         self.clear();
+        let reads = &setup.reads;
         for (index, record) in records.enumerate() {
             let first = self.batch.values.len();
             for (field, it) in record.fields.iter().enumerate() {
-                if reads.wants(it) {
+                if reads.wants(it) && (all || setup.shows(&it.value)) {
                     self.value(field, it);
                 }
             }
@@ -89,14 +114,18 @@ impl Packer {
         true
     }
 
-    /// Adds what the host finds of the plugin's patterns.
-    pub(crate) fn scan(&mut self, patterns: &Patterns) {
+    /// Adds what the host finds of the plugin's patterns. The answer is false when there is more than a batch may hold.
+    pub(crate) fn scan(&mut self, patterns: &Patterns) -> bool {
         for (index, value) in self.batch.values.iter().enumerate() {
             if value.kind == TEXT {
                 let text = &self.batch.text[range(value.bits)];
                 patterns.scan(narrow(index), text, &mut self.batch.hits);
             }
+            if self.batch.hits.len() > HITS_MAX {
+                return false;
+            }
         }
+        true
     }
 
     fn clear(&mut self) {
@@ -138,6 +167,7 @@ impl Packer {
             event,
             stream: u32::from(record.stream == Stream::Engine),
             seq: record.seq,
+            revision: context.map_or(0, |it| u32::try_from(it.revision).unwrap_or(u32::MAX)),
             flags: u32::from(record.stub.is_some()),
             request_id,
             short_id,
@@ -152,8 +182,14 @@ impl Packer {
         Span { start, end: narrow(self.batch.text.len()) }
     }
 
-    /// Index of a name in the batch. There are a few dozen, so a scan beats a map.
+    /// Index of a name in the batch. Nearly all are constants, so the address tells, and a hint left by an earlier batch is as
+    /// good; the few others are looked for among a few dozen.
     fn name(&mut self, name: &Name) -> u32 {
+        let hint = name.as_ptr().addr().wrapping_mul(MIX) >> (usize::BITS - HINT_BITS);
+        let index = usize::from(self.hints[hint]);
+        if self.names.get(index).is_some_and(|it| std::ptr::eq(&**it, &**name)) {
+            return narrow(index);
+        }
         let known = self.names.iter().position(|it| it == name);
         let index = known.unwrap_or_else(|| {
             let span = self.text(name);
@@ -161,6 +197,7 @@ impl Packer {
             self.names.push(name.clone());
             self.names.len() - 1
         });
+        self.hints[hint] = u16::try_from(index).unwrap_or_default();
         narrow(index)
     }
 }

@@ -30,6 +30,11 @@ impl Patterns {
         patterns.iter().map(compile).collect::<Result<_, _>>().map(Self)
     }
 
+    /// Whether one of them matches somewhere.
+    pub(crate) fn is_match(&self, text: &str) -> bool {
+        self.0.iter().any(|(_, it)| it.is_match(text))
+    }
+
     /// Adds the matches in one value, sorted by start.
     pub(crate) fn scan(&self, value: u32, text: &str, hits: &mut Vec<types::Hit>) {
         let first = hits.len();

@@ -10,31 +10,36 @@ use chain::{Alert, AlertError, Alerts};
 use record::Severity;
 use wasmtime::{
     Config, Engine,
-    component::{HasSelf, Linker},
+    component::{Component, HasSelf, Linker},
 };
 
 use crate::{
     bindings::v0_1,
+    cache::Cache,
     error::{LoadError, one_line},
-    instance::State,
+    instance::GuestState,
     limits::{EPOCH, STACK_BYTES},
+    state::{Refusal, StateGrant, States},
 };
 
-/// Compiles and links components. Cloning shares the engine.
+/// Compiles and links components. Cloning shares the engine, the cache and the plugins' stores.
 #[derive(Clone)]
 pub struct Runtime {
     engine: Engine,
     alerts: Arc<dyn Alerts>,
+    cache: Option<Arc<Cache>>,
+    states: Arc<States>,
     /// The epoch advances as long as this is alive.
     ticking: Arc<()>,
 }
 
 impl Runtime {
-    /// `alerts`: the channels behind the one import that plugins may be granted.
+    /// `alerts`: the channels that plugins may be granted. `cache`: where compiled components are kept; without one, each is
+    /// compiled when it is loaded.
     ///
     /// # Errors
     /// When wasmtime does not support this machine, or the clock's thread cannot be started.
-    pub fn new(alerts: Arc<dyn Alerts>) -> Result<Self, LoadError> {
+    pub fn new(alerts: Arc<dyn Alerts>, cache: Option<Cache>) -> Result<Self, LoadError> {
         let mut config = Config::new();
         config.wasm_component_model(true);
         // Deadlines. Measured: 3 to 4 percent, against 6 to 8 for fuel.
@@ -49,7 +54,28 @@ impl Runtime {
             .name("wasm-epoch".to_owned())
             .spawn(move || tick(&alive, &ticked))
             .map_err(|it| LoadError::Binding(it.to_string()))?;
-        Ok(Self { engine, alerts, ticking })
+        let (cache, states) = (cache.map(Arc::new), Arc::default());
+        Ok(Self { engine, alerts, cache, states, ticking })
+    }
+
+    /// The same engine, cache and stores, with other alert channels.
+    #[must_use]
+    pub fn with_alerts(&self, alerts: Arc<dyn Alerts>) -> Self {
+        Self { alerts, ..self.clone() }
+    }
+
+    /// Where compiled components are kept, for its counts.
+    pub fn cache(&self) -> Option<&Cache> {
+        self.cache.as_deref()
+    }
+
+    /// The component of these bytes, out of the cache if it is there.
+    pub(crate) fn component(&self, bytes: &[u8]) -> Result<Component, LoadError> {
+        let component = match &self.cache {
+            Some(it) => it.component(&self.engine, bytes),
+            None => Component::new(&self.engine, bytes),
+        };
+        component.map_err(|it| LoadError::NotComponent(one_line(&it)))
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -65,11 +91,21 @@ impl Runtime {
         self.alerts.clone()
     }
 
+    /// The stores of all plugins.
+    pub(crate) fn states(&self) -> &States {
+        &self.states
+    }
+
     /// Everything that a component may import. Whether it is granted was checked before.
-    pub(crate) fn linker(&self) -> Result<Linker<State>, LoadError> {
+    pub(crate) fn linker(&self) -> Result<Linker<GuestState>, LoadError> {
         let mut linker = Linker::new(&self.engine);
-        v0_1::alerts::add_to_linker::<_, HasSelf<State>>(&mut linker, |it| it)
-            .and_then(|()| v0_1::types::add_to_linker::<_, HasSelf<State>>(&mut linker, |it| it))
+        v0_1::alerts::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |it| it)
+            .and_then(|()| {
+                v0_1::state::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |it| it)
+            })
+            .and_then(|()| {
+                v0_1::types::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |it| it)
+            })
             .map_err(|it| LoadError::Binding(one_line(&it)))?;
         Ok(linker)
     }
@@ -87,9 +123,9 @@ pub(crate) fn epochs(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis() / EPOCH.as_millis()).unwrap_or(u64::MAX >> 1).max(1) + 1
 }
 
-impl v0_1::types::Host for State {}
+impl v0_1::types::Host for GuestState {}
 
-impl v0_1::alerts::Host for State {
+impl v0_1::alerts::Host for GuestState {
     fn send(&mut self, channel: String, alert: v0_1::alerts::Alert) -> u32 {
         if !self.granted_channels.contains(&channel) {
             return 1;
@@ -105,5 +141,32 @@ impl v0_1::alerts::Host for State {
             Err(AlertError::NoChannel) => 1,
             Err(AlertError::Full) => 2,
         }
+    }
+}
+
+impl v0_1::state::Host for GuestState {
+    fn get(&mut self, key: String) -> Option<Vec<u8>> {
+        self.state.as_ref()?.get(&key)
+    }
+
+    fn set(&mut self, key: String, value: Vec<u8>) -> u32 {
+        let stored = self.granted_state().and_then(|it| it.set(key, value));
+        stored.map_or_else(Refusal::number, |()| 0)
+    }
+
+    fn remove(&mut self, key: String) {
+        if let Some(it) = &self.state {
+            it.remove(&key);
+        }
+    }
+
+    fn add(&mut self, key: String, by: i64) -> Result<i64, u32> {
+        self.granted_state().and_then(|it| it.add(key, by)).map_err(Refusal::number)
+    }
+}
+
+impl GuestState {
+    fn granted_state(&self) -> Result<&StateGrant, Refusal> {
+        self.state.as_ref().ok_or(Refusal::Ungranted)
     }
 }

@@ -2,10 +2,13 @@
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
-use chain::{Chain, Editor, Ellipsis, Replacer, Source, Spec, StageError, Verdict};
+use chain::{Chain, Editor, Ellipsis, Replacer, Source, Spec, StageError, Tools, Verdict};
 use record::{Field, Record, Severity, Stream, Value, field};
 
-use crate::{Grants, Limits, LoadError, Plugin, Role, Runtime, Settings};
+use crate::{
+    Cache, Grants, Limits, LoadError, Plugin, Role, Runtime, Settings, bindings::v0_1::state::Host,
+    instance::GuestState, limits::Limiter,
+};
 
 fn component(path: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path);
@@ -17,14 +20,15 @@ fn settings(config: &str) -> Settings {
     let limits = Limits {
         memory: 16 << 20,
         work: Duration::from_millis(100),
-        setup: Duration::from_secs(10),
+        high_water: 4 << 20,
+        ..Limits::default()
     };
     let (name, config) = ("test".to_owned(), config.to_owned());
     Settings { name, config, limits, grants: Grants::default() }
 }
 
 fn load(path: &str, config: &str) -> Result<Plugin, LoadError> {
-    let runtime = Runtime::new(Arc::new(())).unwrap();
+    let runtime = Runtime::new(Arc::new(()), None).unwrap();
     Plugin::load(&runtime, &component(path), settings(config))
 }
 
@@ -56,8 +60,10 @@ fn chain(plugins: &[&Plugin]) -> Chain {
         editors: plugins.iter().map(|it| it.editor().unwrap()).collect(),
         handlers: vec![],
         outputs: vec![],
+        shadow: None,
     };
-    Chain::new(&spec, Replacer::new(Ellipsis::Korean, b"key"), Arc::new(|| (0, 0)))
+    let replacer = Replacer::new(Ellipsis::Korean, b"key");
+    Chain::new(&spec, Tools { replacer, clock: Arc::new(|| (0, 0)), stats: Arc::default() })
 }
 
 fn edited(plugins: &[&Plugin], text: &str) -> String {
@@ -144,7 +150,7 @@ fn a_misdeed_while_setting_up_is_an_error_of_loading() {
     let check = |deed: &str, want: &str| {
         let mut settings = settings(&format!(r#"{{"do":"{deed}"}}"#));
         settings.limits.setup = Duration::from_millis(200);
-        let runtime = Runtime::new(Arc::new(())).unwrap();
+        let runtime = Runtime::new(Arc::new(()), None).unwrap();
         let bytes = component("tests/fixtures/components/hostile.wasm");
         let error = Plugin::load(&runtime, &bytes, settings).map(|_| ()).unwrap_err();
         assert_eq!(error.to_string(), want);
@@ -155,7 +161,7 @@ fn a_misdeed_while_setting_up_is_an_error_of_loading() {
 
 #[test]
 fn what_is_no_plugin_is_refused_with_the_next_step() {
-    let runtime = Runtime::new(Arc::new(())).unwrap();
+    let runtime = Runtime::new(Arc::new(()), None).unwrap();
     let check = |bytes: &[u8], want: &str| {
         let error =
             Plugin::load(&runtime, bytes, settings("{}")).map(|_| ()).unwrap_err().to_string();
@@ -191,4 +197,102 @@ fn a_record_without_declared_fields_never_enters_the_guest() {
     bare.fields.truncate(1);
     assert_eq!(editor.edit(&[bare]), Ok(vec![Verdict::Keep(vec![])]));
     assert_eq!(editor.edit(&[record("x")]), Err(StageError::Trap));
+}
+
+#[test]
+fn a_plugin_out_of_the_cache_does_what_it_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("cache");
+    let check = |hits: u64| {
+        let cache = Cache::open(&folder).unwrap();
+        let runtime = Runtime::new(Arc::new(()), Some(cache)).unwrap();
+        let bytes = component("plugins/components/redact.wasm");
+        let plugin = Plugin::load(&runtime, &bytes, settings("{}")).unwrap();
+        assert_eq!(edited(&[&plugin], "kim@example.com"), "[EMAIL]");
+        let counts = runtime.cache().unwrap().counts();
+        assert_eq!((counts.hits, counts.misses, counts.unwritten), (hits, 1 - hits, 0));
+    };
+    check(0);
+    check(1);
+}
+
+#[test]
+fn an_instance_is_worn_by_calls_and_by_growth_after_set_up() {
+    let check = |change: fn(&mut Limits), text: &str, want: &[bool]| {
+        let runtime = Runtime::new(Arc::new(()), None).unwrap();
+        let mut settings = settings("{}");
+        settings.limits.work = Duration::from_secs(10);
+        change(&mut settings.limits);
+        let bytes = component("plugins/components/redact.wasm");
+        let plugin = Plugin::load(&runtime, &bytes, settings).unwrap();
+        // A fresh instance begins anew.
+        for _ in 0..2 {
+            let mut editor: Box<dyn Editor> = Source::<dyn Editor>::open(&plugin).unwrap();
+            let mut worn = vec![editor.is_worn()];
+            for _ in 1..want.len() {
+                editor.edit(&[record(text)]).unwrap();
+                worn.push(editor.is_worn());
+            }
+            assert_eq!(worn, want);
+        }
+    };
+    // With something to take out, so that no guard keeps them from the guest.
+    let long = format!("{} kim@example.com", "가".repeat(400_000));
+    let short = "kim@example.com";
+    check(|_| (), short, &[false, false, false, false]);
+    check(|it| it.calls_max = 2, short, &[false, false, true, true]);
+    check(|it| it.calls_max = 0, short, &[false, true]);
+    check(|it| it.high_water = 64 << 10, &long, &[false, true, true]);
+    check(|it| it.high_water = usize::MAX, &long, &[false, false]);
+}
+
+#[test]
+fn what_reaches_out_needs_a_grant_and_to_be_a_handler() {
+    let runtime = Runtime::new(Arc::new(()), None).unwrap();
+    let check = |import: &str, role: &str, grants: Grants, want: &str| {
+        let wat = format!(
+            r#"(component
+                (import "bucksaw:plugin/{import}@0.1.0" (instance))
+                (instance $role)
+                (export "bucksaw:plugin/{role}@0.1.0" (instance $role)))"#
+        );
+        let settings = Settings { grants, ..settings("{}") };
+        let error = Plugin::load(&runtime, wat.as_bytes(), settings).map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains(want), "{error}");
+    };
+    let none = Grants::default;
+    let alert = || Grants { alert: vec!["ops".to_owned()], ..Grants::default() };
+    let state = || Grants { state: Some(1 << 10), ..Grants::default() };
+    check("alerts", "handler", none(), "add grants = { alert = [");
+    check("alerts", "handler", state(), "add grants = { alert = [");
+    check("state", "handler", none(), "add grants = { state_kib = 64 }");
+    check("state", "handler", alert(), "add grants = { state_kib = 64 }");
+    check("state", "editor", state(), "its role is editor, and it imports bucksaw:plugin/state");
+    check("alerts", "formatter", alert(), "its role is formatter, and it imports");
+    // It comes as far as the functions that are not there.
+    check("state", "handler", state(), "its exports do not fit");
+}
+
+#[test]
+fn a_store_is_lent_once_set_up_has_ended() {
+    let runtime = Runtime::new(Arc::new(()), None).unwrap();
+    let mut guest = GuestState {
+        limiter: Limiter::new(&Limits::default()),
+        alerts: Arc::new(()),
+        granted_channels: vec![],
+        state: None,
+    };
+    let key = || "k".to_owned();
+    assert_eq!((guest.set(key(), vec![1]), guest.add(key(), 1)), (1, Err(1)));
+    guest.state = Some(runtime.states().grant("test", 100));
+    assert_eq!(guest.get(key()), None);
+    assert_eq!((guest.add(key(), 5), guest.add(key(), -7)), (Ok(5), Ok(-2)));
+    assert_eq!((guest.set(key(), vec![1]), guest.add(key(), 1)), (0, Err(4)));
+    assert_eq!(guest.set("k".repeat(257), vec![]), 2);
+    assert_eq!(guest.set("l".to_owned(), vec![0; 99]), 3);
+    // A newly loaded revision, on any worker, finds what the last one left.
+    guest.state = Some(runtime.clone().states().grant("test", 10));
+    assert_eq!(guest.get(key()), Some(vec![1]));
+    guest.remove(key());
+    assert_eq!(guest.get(key()), None);
 }

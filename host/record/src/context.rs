@@ -15,13 +15,21 @@ pub struct RequestContext {
     pub short_id: String,
     /// Name of the chain that the request's records run through; resolved once, when the request began.
     pub chain: Arc<str>,
+    /// Which revision of the log's configuration the request began with, and keeps; 0 where there is only one.
+    pub revision: u64,
     next_seq: AtomicU32,
 }
 
 impl RequestContext {
     pub fn new(request_id: String, chain: Arc<str>) -> Self {
         let short_id = request_id.chars().filter(char::is_ascii_hexdigit).take(8).collect();
-        Self { request_id, short_id, chain, next_seq: AtomicU32::new(0) }
+        Self { request_id, short_id, chain, revision: 0, next_seq: AtomicU32::new(0) }
+    }
+
+    /// The same in a revision.
+    #[must_use]
+    pub fn in_revision(self, revision: u64) -> Self {
+        Self { revision, ..self }
     }
 
     /// The next position in the request, from 0, with no holes.

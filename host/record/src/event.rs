@@ -7,6 +7,8 @@ pub const REQUEST_PARAMS: &str = "request.params";
 pub const LORA_RESOLVED: &str = "lora.resolved";
 pub const GPU_MEMORY: &str = "gpu.memory";
 pub const GENERATION_FIRST_TOKEN: &str = "generation.first_token";
+/// A part of an answer that is still being made.
+pub const RESPONSE_DELTA: &str = "response.delta";
 pub const RESPONSE_CONTENT: &str = "response.content";
 pub const RESPONSE_JSON_PARSE: &str = "response.json_parse";
 pub const REQUEST_PERFORMANCE: &str = "request.performance";
@@ -24,7 +26,18 @@ pub const TERMINAL: [&str; 4] =
 pub const SERVER_STARTED: &str = "server.started";
 pub const SERVER_STOPPED: &str = "server.stopped";
 pub const LOG_DROPPED: &str = "log.dropped";
+/// A plugin's instance trapped, ran out of time, memory or stack, and was discarded.
+pub const PLUGIN_TRAPPED: &str = "plugin.trapped";
+/// A plugin answered what it may not, refused a record, or could not be opened.
 pub const PLUGIN_FAILED: &str = "plugin.failed";
+/// A plugin's circuit breaker is open: it failed several times and is not called for a while.
 pub const PLUGIN_OPENED: &str = "plugin.opened";
+/// The chains were changed while the server runs, or brought back.
+pub const CHAIN_REVISED: &str = "chain.revised";
+/// A change of the chains was refused; what was there goes on.
+pub const CHAIN_REFUSED: &str = "chain.refused";
+/// What a shadow chain would have done otherwise: one record of many, and now and then the sums.
+pub const SHADOW_DIFFERENCE: &str = "shadow.difference";
+pub const SHADOW_REPORT: &str = "shadow.report";
 /// An event of a library in the process, or of code that names none.
 pub const LOG: &str = "log";

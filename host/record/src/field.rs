@@ -40,6 +40,9 @@ pub const IMAGES: &str = "bucksaw.prompt.images";
 pub const RESPONSE_CHARS: &str = "bucksaw.response.chars";
 pub const RESPONSE_TEXT: &str = "bucksaw.response.text";
 
+/// The next part of an answer, as far as it has passed the editors.
+pub const RESPONSE_DELTA: &str = "bucksaw.response.delta";
+
 pub const IMAGE_INDEX: &str = "bucksaw.image.index";
 pub const IMAGE_WIDTH: &str = "bucksaw.image.width";
 pub const IMAGE_HEIGHT: &str = "bucksaw.image.height";
@@ -92,6 +95,20 @@ pub const PLUGIN_ERROR: &str = "bucksaw.plugin.error";
 pub const CHAIN: &str = "bucksaw.chain";
 pub const DROPPED: &str = "bucksaw.dropped";
 pub const REDACTIONS: &str = "bucksaw.redactions";
+/// Records that something happened to.
+pub const RECORDS: &str = "bucksaw.records";
+pub const REVISION: &str = "bucksaw.revision";
+pub const REVISION_PREVIOUS: &str = "bucksaw.revision.previous";
+/// `installed`, `rollback` or `automatic_rollback`.
+pub const REVISION_REASON: &str = "bucksaw.revision.reason";
+pub const SHADOW: &str = "bucksaw.shadow";
+/// Name of the event, and of the field, that a shadow chain treated otherwise.
+pub const SHADOW_EVENT: &str = "bucksaw.shadow.event";
+pub const SHADOW_FIELD: &str = "bucksaw.shadow.field";
+/// Labels and byte ranges, never text: `EMAIL 12..27, CARD 40..59`.
+pub const SHADOW_MISSED: &str = "bucksaw.shadow.missed";
+pub const SHADOW_ADDED: &str = "bucksaw.shadow.added";
+pub const SHADOW_OUTCOME: &str = "bucksaw.shadow.outcome";
 /// What a person reads: the server's own sentences, never user text.
 pub const NOTICE: &str = "bucksaw.notice";
 /// The text of a foreign `tracing` event.
@@ -127,6 +144,13 @@ pub fn is_metadata(name: &str) -> bool {
             | PLUGIN_ERROR
             | CHAIN
             | NOTICE
+            | REVISION_REASON
+            | SHADOW
+            | SHADOW_EVENT
+            | SHADOW_FIELD
+            | SHADOW_MISSED
+            | SHADOW_ADDED
+            | SHADOW_OUTCOME
             | TARGET
     )
 }

@@ -12,16 +12,18 @@ use futures_util::FutureExt as _;
 use record::field;
 
 use crate::{
-    chat, error::ApiError, generate::milliseconds, request_id::RequestIds, request_log::TARGET,
-    vision,
+    chat, error::ApiError, generate::milliseconds, metrics, request_id::RequestIds,
+    request_log::TARGET, vision,
 };
+
+const ROUTES: &str = "/v1/chat/completions, /vision, /v1/models";
 
 /// Paths come from anybody; more of one than this explains nothing.
 const PATH_CHARS: usize = 512;
 
 pub(crate) async fn access(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let ids = RequestIds::from_headers(request.headers());
+    let ids = RequestIds::of(request.extensions(), request.headers());
     let method = request.method().clone();
     let path = decoded(request.uri().path());
     request.extensions_mut().insert(ids.clone());
@@ -31,7 +33,9 @@ pub(crate) async fn access(mut request: Request, next: Next) -> Response {
     let mut response = outcome.unwrap_or_else(|_| ApiError::Panic.into_response());
     ids.write(response.headers_mut());
 
-    if !has_records(&method, &path) {
+    // Scrapes come every few seconds for ever: only one that fails is worth a word.
+    let is_scrape = path == metrics::ROUTE && response.status().is_success();
+    if !is_scrape && !has_records(&method, &path) {
         visited(&method, &path, response.status(), started);
     }
     response
@@ -76,7 +80,11 @@ fn visited(method: &Method, path: &str, status: StatusCode, started: Instant) {
 }
 
 pub(crate) async fn unknown_route(method: Method, uri: Uri) -> ApiError {
-    ApiError::UnknownRoute { method: method.to_string(), path: uri.path().to_owned() }
+    ApiError::UnknownRoute {
+        method: method.to_string(),
+        path: uri.path().to_owned(),
+        known: ROUTES,
+    }
 }
 
 /// The router adds the `allow` header.
@@ -97,13 +105,18 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::request_log::tests::events_of;
 
     fn router() -> Router {
         async fn boom() -> Response {
             panic!("a bug")
         }
+        async fn text() -> &'static str {
+            "up 1\n"
+        }
         Router::new()
             .route("/boom", get(boom))
+            .route(metrics::ROUTE, get(text))
             .fallback(unknown_route)
             .method_not_allowed_fallback(wrong_method)
             .layer(middleware::from_fn(access))
@@ -132,5 +145,21 @@ mod tests {
         check("GET", "/boom", 500, "panic").await;
         let response = check("POST", "/boom", 405, "method_not_allowed").await;
         assert_eq!(response.headers()[header::ALLOW], "GET,HEAD");
+    }
+
+    #[test]
+    fn a_scrape_says_nothing_unless_it_fails() {
+        let check = |method: &str, path: &str, expected: &[&str]| {
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+            let names = events_of(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+                runtime.block_on(router().oneshot(request)).unwrap();
+            });
+            assert_eq!(names, expected, "{method} {path}");
+        };
+        check("GET", "/metrics", &[]);
+        check("POST", "/metrics", &["http.access"]);
+        check("GET", "/metrics/more", &["http.access"]);
+        check("GET", "/nowhere", &["http.access"]);
     }
 }

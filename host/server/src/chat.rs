@@ -41,7 +41,7 @@ enum Answer {
 
 pub(crate) async fn completions(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let mut log = RequestLog::new(Arrival::new(&app, &parts, ROUTE));
+    let mut log = RequestLog::new(Arrival::new(app.chain_for(), &parts, ROUTE));
     match answer(&app, &mut log, &parts.headers, body).await {
         Ok(Answer::Whole(value)) => {
             log.finish(StatusCode::OK);
@@ -97,7 +97,8 @@ async fn answer(
         Err(_) => None,
     };
     let include_usage = request.include_usage;
-    Ok(Answer::Stream(Box::new(Begun { head, events, first, include_usage, output })))
+    let log_deltas = app.log_deltas();
+    Ok(Answer::Stream(Box::new(Begun { head, events, first, include_usage, log_deltas, output })))
 }
 
 fn completion(head: &Head, text: &str, finished: &Finished) -> Value {

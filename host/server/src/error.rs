@@ -9,7 +9,7 @@ use axum::{
 use engine::{EngineError, ServedModel, SubmitError};
 use serde_json::{Value, json};
 
-use crate::image::ImageError;
+use crate::{admin::Refusal, image::ImageError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
@@ -20,7 +20,7 @@ pub(crate) enum ApiError {
     NotAnObject(&'static str),
     #[error("the query string is not valid: {0}")]
     BadQuery(String),
-    #[error("the request body is larger than {limit} bytes: send fewer or smaller images")]
+    #[error("the request body is larger than {limit} bytes: send less, or smaller images")]
     BodyTooLarge { limit: usize },
     #[error("the request body did not arrive within {seconds} s: send it again")]
     BodyTooSlow { seconds: u64 },
@@ -38,10 +38,15 @@ pub(crate) enum ApiError {
     UnknownModel { param: &'static str, name: String, known: String },
     #[error("model {model:?} cannot see images: ask for one with vision, or send none")]
     NoVision { model: String },
-    #[error("there is no {method} {path} here: see /v1/chat/completions, /vision, /v1/models")]
-    UnknownRoute { method: String, path: String },
+    #[error("there is no {method} {path} here: see {known}")]
+    UnknownRoute { method: String, path: String, known: &'static str },
     #[error("{path} does not take {method}: see the allow header")]
     WrongMethod { method: String, path: String },
+    /// Says the same of no key and of a wrong one.
+    #[error("the admin key is missing or wrong: send the header authorization: Bearer KEY")]
+    WrongKey,
+    #[error("{0}")]
+    ChangeRefused(Refusal),
     #[error("the queue of {capacity} requests is full: try again shortly")]
     QueueFull { capacity: usize },
     #[error("the server is shutting down: try another one, or this one shortly")]
@@ -126,6 +131,8 @@ impl ApiError {
             Self::NoVision { .. } => (S::BAD_REQUEST, INVALID, "no_vision"),
             Self::UnknownRoute { .. } => (S::NOT_FOUND, INVALID, "unknown_route"),
             Self::WrongMethod { .. } => (S::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
+            Self::WrongKey => (S::UNAUTHORIZED, INVALID, "invalid_api_key"),
+            Self::ChangeRefused(_) => (S::CONFLICT, INVALID, "change_refused"),
             Self::QueueFull { .. } => (S::TOO_MANY_REQUESTS, "rate_limit_error", "queue_full"),
             Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, SERVER, "shutting_down"),
             Self::Engine(it) if it.is_client_error() => (S::BAD_REQUEST, INVALID, it.error_type()),
@@ -153,14 +160,18 @@ impl ApiError {
     /// The OpenAI error object: a whole answer, or one event of a stream.
     pub(crate) fn body(&self) -> Value {
         let (_, kind, code) = self.class();
-        json!({
+        let mut body = json!({
             "error": {
                 "message": self.to_string(),
                 "type": kind,
                 "param": self.param(),
                 "code": code,
             }
-        })
+        });
+        if let Self::ChangeRefused(refusal) = self {
+            body["error"]["problems"] = json!(refusal.problems);
+        }
+        body
     }
 }
 
@@ -171,6 +182,9 @@ impl IntoResponse for ApiError {
         match self {
             Self::QueueFull { .. } | Self::ShuttingDown => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Self::WrongKey => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             // The rest of the body is still on its way; the next request can't begin behind it.
             Self::BodyTooLarge { .. } | Self::BodyTooSlow { .. } => {
@@ -251,6 +265,14 @@ mod tests {
                 "no_vision",
                 Some("model"),
             ),
+            check(ApiError::WrongKey, 401, INVALID, "invalid_api_key", None),
+            check(
+                ApiError::ChangeRefused(Refusal { problems: vec!["a.b: is odd".to_owned()] }),
+                409,
+                INVALID,
+                "change_refused",
+                None,
+            ),
         ];
         assert!(refused.iter().all(|it| *it == Blame::Refused));
         assert_eq!(check(ApiError::Panic, 500, SERVER, "panic", None), Blame::Failed);
@@ -263,12 +285,13 @@ mod tests {
     }
 
     #[test]
-    fn headers_tell_a_client_when_to_come_back_and_when_the_connection_ends() {
+    fn headers_tell_a_client_what_to_do_next() {
         let check = |error: ApiError, name: header::HeaderName, value: &str| {
             assert_eq!(error.into_response().headers()[name], value);
         };
         check(ApiError::QueueFull { capacity: 1 }, header::RETRY_AFTER, "1");
         check(ApiError::ShuttingDown, header::RETRY_AFTER, "1");
         check(ApiError::BodyTooLarge { limit: 1 }, header::CONNECTION, "close");
+        check(ApiError::WrongKey, header::WWW_AUTHENTICATE, "Bearer");
     }
 }

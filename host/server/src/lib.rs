@@ -1,4 +1,4 @@
-//! The HTTP face of the server: the OpenAI chat API, `/vision`, models and health.
+//! The HTTP face of the server: the OpenAI chat API, `/vision`, models, health and metrics; and the admin API.
 //!
 //! It turns a request into a checked [`engine::Job`], hands the engine's events to the client, and tells the log what
 //! happened through `tracing`. It knows no wasm, no chain of plugins and no tensor: who reads the events is not its business.
@@ -11,9 +11,11 @@
 //! - `image`: from base64 to pixels, with the facts that the log wants.
 //! - `request_log`: the records of one request, with exactly one terminal record.
 //! - `error`: every answer that is not a success.
+//! - `metrics`: for Prometheus. `admin`: what an operator sees and changes, behind a key; [`Control`] is what it asks.
 //! - [`serve()`]: the listener and its orderly end. HTTP/1 only: HTTP/2 and TLS are a proxy's job.
 
 mod access;
+mod admin;
 mod body;
 mod chat;
 mod error;
@@ -23,6 +25,7 @@ mod health;
 mod image;
 mod json_verdict;
 mod limits;
+mod metrics;
 mod models;
 mod params;
 mod request_id;
@@ -39,9 +42,10 @@ use engine::EngineHandle;
 
 use self::state::App;
 pub use self::{
+    admin::{AdminKey, Control, Refusal, admin_router},
     limits::Limits,
     serve::serve,
-    state::{ChainFor, Config, RouteRequest},
+    state::{ChainFor, Chosen, Config, RouteRequest},
 };
 
 /// All routes over one engine. `chain_for` names the chain of plugins that a request's records run through; it is asked
@@ -56,6 +60,7 @@ pub fn router(engine: EngineHandle, config: Config, chain_for: ChainFor) -> Rout
         .route("/health", get(health::health))
         .route("/ping", get(health::health))
         .route("/version", get(health::version))
+        .route(metrics::ROUTE, get(metrics::metrics))
         .fallback(access::unknown_route)
         .method_not_allowed_fallback(access::wrong_method)
         .layer(middleware::from_fn(access::access))

@@ -3,7 +3,7 @@
 //! Anything else that a client sends as `x-request-id` is its own business: it is echoed and logged beside ours, as content,
 //! so that a client can't write into a field that every line of the log shows.
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{Extensions, HeaderMap, HeaderValue};
 use uuid::Uuid;
 
 const CLIENT_HEADER: &str = "x-request-id";
@@ -23,6 +23,11 @@ pub(crate) struct RequestIds {
 }
 
 impl RequestIds {
+    /// Those that the request was given already, or else new ones.
+    pub(crate) fn of(extensions: &Extensions, headers: &HeaderMap) -> Self {
+        extensions.get::<Self>().cloned().unwrap_or_else(|| Self::from_headers(headers))
+    }
+
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
         let sent = headers.get(CLIENT_HEADER).filter(|it| is_printable(it.as_bytes()));
         let text = sent.and_then(|it| it.to_str().ok());

@@ -1,8 +1,9 @@
 //! The records of one request, from `request.received` to `request.summary`.
 //!
 //! **Exactly one terminal record a request**: whoever holds the [`RequestLog`] ends it by [`RequestLog::finish`] or
-//! [`RequestLog::refuse`]; if it is dropped before that, the client left (`request.cancelled`), or the code that held it
-//! panicked (`request.failed`). For a stream it moves into the stream. It knows no HTTP body and no engine.
+//! [`RequestLog::refuse`]; if it is dropped before that, the client left or the server cut it off at its own end
+//! (`request.cancelled`), or the code that held it panicked (`request.failed`). For a stream it moves into the
+//! stream. It knows no HTTP body and no engine.
 
 mod content;
 #[cfg(test)]
@@ -22,7 +23,8 @@ use crate::{
     error::{ApiError, Blame},
     generate::milliseconds,
     request_id::RequestIds,
-    state::{App, ChainFor, RouteRequest},
+    serve::Cut,
+    state::{ChainFor, RouteRequest},
 };
 
 /// Target of every event and span that is meant for the log.
@@ -44,22 +46,29 @@ pub(crate) struct Arrival {
     pub(crate) client: Option<String>,
     pub(crate) headers: HeaderMap,
     pub(crate) chain_for: ChainFor,
+    pub(crate) cut: Option<Cut>,
 }
 
 impl Arrival {
-    pub(crate) fn new(app: &App, parts: &Parts, route: &'static str) -> Self {
-        let ids = parts.extensions.get::<RequestIds>().cloned();
+    pub(crate) fn new(chain_for: &ChainFor, parts: &Parts, route: &'static str) -> Self {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         Self {
             started: Instant::now(),
-            ids: ids.unwrap_or_else(|| RequestIds::from_headers(&parts.headers)),
+            ids: RequestIds::of(&parts.extensions, &parts.headers),
             method: parts.method.to_string(),
             route,
             path: crate::access::decoded(parts.uri.path()),
             client: peer.map(|it| it.0.ip().to_string()),
             headers: parts.headers.clone(),
-            chain_for: Arc::clone(app.chain_for()),
+            chain_for: Arc::clone(chain_for),
+            cut: parts.extensions.get().cloned(),
         }
+    }
+
+    /// The status of a request that was dropped before there was an answer.
+    fn status_when_dropped(&self) -> u16 {
+        let is_cut = self.cut.as_ref().is_some_and(Cut::is_made);
+        if is_cut { ApiError::ShuttingDown.status().as_u16() } else { CLIENT_LEFT }
     }
 }
 
@@ -128,9 +137,15 @@ impl RequestLog {
             return;
         }
         let Arrival { ids, headers, chain_for, .. } = &self.arrival;
-        let chain = chain_for(&RouteRequest { path: &self.arrival.path, headers, model });
-        let span =
-            tracing::error_span!(target: TARGET, "request", request_id = %ids.id, chain = %chain);
+        let path = self.arrival.path.as_str();
+        let chosen = chain_for(&RouteRequest { request_id: &ids.id, path, headers, model });
+        let span = tracing::error_span!(
+            target: TARGET,
+            "request",
+            request_id = %ids.id,
+            chain = %chosen.chain,
+            revision = chosen.revision,
+        );
         let agent = headers.get(header::USER_AGENT).and_then(|it| it.to_str().ok());
         let agent = agent.map(|it| it.get(..USER_AGENT_CHARS).unwrap_or(it));
         tracing::info!(
@@ -139,7 +154,7 @@ impl RequestLog {
             event = event::REQUEST_RECEIVED,
             { field::HTTP_REQUEST_METHOD } = self.arrival.method.as_str(),
             { field::HTTP_ROUTE } = self.arrival.route,
-            { field::URL_PATH } = self.arrival.path.as_str(),
+            { field::URL_PATH } = path,
             { field::CLIENT_ADDRESS } = self.arrival.client.as_deref(),
             { field::USER_AGENT_ORIGINAL } = agent,
             { field::HTTP_REQUEST_BODY_SIZE } = self.body_bytes.map(|it| it as u64),
@@ -246,7 +261,8 @@ impl RequestLog {
             return;
         }
         let span = self.span().clone();
-        let status = self.facts.status.map_or(CLIENT_LEFT, |it| it.as_u16());
+        let begun = self.facts.status.map(|it| it.as_u16());
+        let status = begun.unwrap_or_else(|| self.arrival.status_when_dropped());
         tracing::warn!(
             target: TARGET,
             parent: &span,

@@ -17,13 +17,14 @@ use tokio::{
     time::timeout,
 };
 
-use crate::error::ApiError;
+use crate::{error::ApiError, request_id::RequestIds};
 
 /// How long the tasks of requests that were cut off may take to notice: they only have to be polled once.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown` completes. Then it takes no more connections and lets the requests under way end within `grace`;
-/// those that don't are dropped, so that each still gets its terminal record (`request.cancelled`).
+/// those that don't are dropped, so that each still gets its terminal record (`request.cancelled`, with the status that the
+/// client is sent).
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -32,7 +33,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let (cut, is_cut) = watch::channel(false);
     let (draining, is_draining) = oneshot::channel();
-    let router = router.layer(middleware::from_fn_with_state(is_cut, until_cut));
+    let router = router.layer(middleware::from_fn_with_state(Cut(is_cut), until_cut));
     // Tokens are small and each matters at once.
     let listener = listener.tap_io(|stream| {
         if stream.set_nodelay(true).is_err() {
@@ -60,38 +61,53 @@ pub async fn serve(
     timeout(LAST_CALL, &mut server).await.unwrap_or(Ok(()))
 }
 
+/// Whether requests are cut off because the grace is over. Each request has it among its extensions.
+#[derive(Clone, Debug)]
+pub(crate) struct Cut(watch::Receiver<bool>);
+
+impl Cut {
+    pub(crate) fn is_made(&self) -> bool {
+        // The second as in `made`.
+        *self.0.borrow() || self.0.has_changed().is_err()
+    }
+
+    async fn made(mut self) {
+        // An error means that `serve` has returned, which is as good as cut.
+        let _ = self.0.wait_for(|it| *it).await;
+    }
+}
+
 /// Drops the handler, or the body that it made, when the grace is over.
-async fn until_cut(
-    State(is_cut): State<watch::Receiver<bool>>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn until_cut(State(cut): State<Cut>, mut request: Request, next: Next) -> Response {
+    // Handlers take over both, so that what they log and what is answered here agree.
+    let ids = RequestIds::of(request.extensions(), request.headers());
+    request.extensions_mut().insert(ids.clone());
+    request.extensions_mut().insert(cut.clone());
     let response = tokio::select! {
         response = next.run(request) => response,
-        () = gone(is_cut.clone()) => return ApiError::ShuttingDown.into_response(),
+        () = cut.clone().made() => {
+            let mut response = ApiError::ShuttingDown.into_response();
+            ids.write(response.headers_mut());
+            return response;
+        }
     };
     let (parts, body) = response.into_parts();
     // A body of known size is complete already; the others are streams that may go on for minutes.
     if body.size_hint().exact().is_some() {
         return Response::from_parts(parts, body);
     }
-    let frames = stream::unfold(Some((body.into_data_stream(), is_cut)), |state| async move {
-        let (mut frames, is_cut) = state?;
+    let frames = stream::unfold(Some((body.into_data_stream(), cut)), |state| async move {
+        let (mut frames, cut) = state?;
         tokio::select! {
             biased;
             // An error, not an end: the client must see that the stream is incomplete. The rest is dropped here.
-            () = gone(is_cut.clone()) => {
+            () = cut.clone().made() => {
                 Some((Err(axum::Error::new(io::Error::other("the server is shutting down"))), None))
             }
-            frame = frames.next() => frame.map(|it| (it, Some((frames, is_cut)))),
+            frame = frames.next() => frame.map(|it| (it, Some((frames, cut)))),
         }
     });
     Response::from_parts(parts, Body::from_stream(frames))
-}
-
-async fn gone(mut is_cut: watch::Receiver<bool>) {
-    // An error means that `serve` has returned, which is as good as cut.
-    let _ = is_cut.wait_for(|it| *it).await;
 }
 
 #[cfg(test)]
@@ -102,9 +118,17 @@ mod tests {
         sync::{Arc, Mutex},
     };
 
-    use axum::routing::get;
+    use axum::{http::StatusCode, routing::get};
+    use record::{event, field};
 
     use super::*;
+    use crate::{
+        access,
+        request_log::{
+            Arrival, RequestLog,
+            tests::{chain_for, seen_of},
+        },
+    };
 
     /// Tells when it is dropped.
     struct Held(Option<oneshot::Sender<()>>);
@@ -125,26 +149,30 @@ mod tests {
         Streams,
     }
 
-    async fn check(handler: Handler, expected: &str) {
+    /// The id of the request, and what its client is sent.
+    async fn ask(handler: Handler) -> (String, String) {
         let (entered, is_entered) = oneshot::channel();
         let (dropped, is_dropped) = oneshot::channel();
-        let parts = Arc::new(Mutex::new(Some((entered, Held(Some(dropped))))));
-        let handle = move || {
-            let parts = Arc::clone(&parts);
+        let once = Arc::new(Mutex::new(Some((entered, Held(Some(dropped))))));
+        let handle = move |request: Request| {
+            let once = Arc::clone(&once);
             async move {
-                let taken = parts.lock().unwrap().take();
+                let taken = once.lock().unwrap().take();
                 let (entered, held) = taken.unwrap();
-                entered.send(()).unwrap();
+                let (parts, _) = request.into_parts();
+                let mut log = RequestLog::new(Arrival::new(&chain_for(), &parts, "/"));
+                entered.send(log.ids().id.clone()).unwrap();
                 match handler {
                     Handler::Hangs => {
                         std::future::pending::<()>().await;
-                        drop(held);
+                        drop((held, log));
                         Response::new(Body::empty())
                     }
                     Handler::Streams => {
+                        log.began(StatusCode::OK);
                         let first = stream::iter([Ok::<_, io::Error>("hello")]);
                         let rest = stream::poll_fn(move |_| {
-                            let _held = &held;
+                            let _held = (&held, &log);
                             std::task::Poll::Pending
                         });
                         Response::new(Body::from_stream(first.chain(rest)))
@@ -152,7 +180,8 @@ mod tests {
                 }
             }
         };
-        let router = Router::new().route("/", get(handle));
+        let router =
+            Router::new().route("/", get(handle)).layer(middleware::from_fn(access::access));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -163,26 +192,45 @@ mod tests {
             let _ = stopped.await;
         };
         let server = tokio::spawn(serve(listener, router, shutdown, Duration::ZERO));
-        is_entered.await.unwrap();
+        let id = is_entered.await.unwrap();
         stop.send(()).unwrap();
         is_dropped.await.unwrap();
         server.await.unwrap().unwrap();
 
         let mut answer = Vec::new();
         let _ = client.read_to_end(&mut answer);
-        let answer = String::from_utf8_lossy(&answer);
+        (id, String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// The answer and the record agree on the id and on the status.
+    fn check(handler: Handler, status: &str, expected: &str) {
+        let mut asked = (String::new(), String::new());
+        let seen = seen_of(|| {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            asked = runtime.block_on(ask(handler));
+        });
+        let (id, answer) = asked;
         assert!(answer.contains(expected), "{answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains(&format!("\r\nx-request-id: {id}\r\n")), "{id}: {answer}");
         // The mark of a complete chunked body.
         assert!(!answer.ends_with("0\r\n\r\n"), "{answer}");
+
+        let terminal: Vec<_> =
+            seen.iter().filter(|it| event::TERMINAL.contains(&it.name.as_str())).collect();
+        let [cancelled] = terminal.as_slice() else { panic!("{terminal:?}") };
+        assert_eq!(cancelled.name, event::REQUEST_CANCELLED);
+        assert_eq!(cancelled.get(field::HTTP_RESPONSE_STATUS_CODE), Some(status));
     }
 
-    #[tokio::test]
-    async fn a_handler_that_hangs_is_dropped_when_the_grace_is_over() {
-        check(Handler::Hangs, "shutting_down").await;
+    #[test]
+    fn a_handler_that_hangs_is_dropped_when_the_grace_is_over() {
+        check(Handler::Hangs, "503", "shutting_down");
     }
 
-    #[tokio::test]
-    async fn a_stream_that_goes_on_is_dropped_when_the_grace_is_over() {
-        check(Handler::Streams, "").await;
+    #[test]
+    fn a_stream_that_goes_on_is_dropped_when_the_grace_is_over() {
+        check(Handler::Streams, "200", "");
     }
 }

@@ -39,7 +39,7 @@ struct VisionRequest {
 
 pub(crate) async fn vision(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let mut log = RequestLog::new(Arrival::new(&app, &parts, ROUTE));
+    let mut log = RequestLog::new(Arrival::new(app.chain_for(), &parts, ROUTE));
     match answer(&app, &mut log, &parts, body).await {
         Ok(value) => {
             log.finish(StatusCode::OK);

@@ -136,7 +136,7 @@ mod tests {
     use chain::{
         Chain, Ellipsis, Filter, Formatted, Formatter, Output, Overflow, Released, Replacer,
     };
-    use chain::{Source, Spec, StageError};
+    use chain::{Source, Spec, StageError, Tools};
     use record::{Field, Record, Severity, Stream, Value};
 
     use super::*;
@@ -152,6 +152,8 @@ mod tests {
             Ok(Box::new(Message))
         }
     }
+
+    impl chain::Stage for Message {}
 
     impl Formatter for Message {
         fn format(&mut self, batch: &[Released]) -> Result<Formatted, StageError> {
@@ -175,9 +177,11 @@ mod tests {
             editors: vec![],
             handlers: vec![],
             outputs: vec![(Arc::new(Message), vec![output.clone()])],
+            shadow: None,
         };
-        let mut chain =
-            Chain::new(&spec, Replacer::new(Ellipsis::Korean, b""), Arc::new(|| (0, 0)));
+        let replacer = Replacer::new(Ellipsis::Korean, b"");
+        let clock = Arc::new(|| (0, 0));
+        let mut chain = Chain::new(&spec, Tools { replacer, clock, stats: Arc::default() });
         let mut count = 0;
         steps(&mut |text| {
             count += 1;

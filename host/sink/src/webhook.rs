@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const TRIES: u32 = 3;
 
 /// One channel of the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Channel {
     pub name: String,
     /// Where to post. It may hold a secret, so it is never repeated.

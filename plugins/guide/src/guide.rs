@@ -65,7 +65,7 @@ impl Formatter for Guide {
             "request.summary" => {}
             _ if !full => {}
             "log.dropped" => server::dropped(writer),
-            "plugin.failed" => server::plugin_failed(writer),
+            "plugin.failed" | "plugin.trapped" => server::plugin_failed(writer),
             "plugin.opened" => server::plugin_opened(writer),
             "server.started" => server::notice(writer, self.words.server_started),
             "server.stopped" => server::notice(writer, self.words.server_stopped),

@@ -203,14 +203,15 @@ const CROSS: &str = "❌";
 /// A value that a person wrote or the model said: marks that readers and scripts look for are written as escapes.
 pub(crate) fn push_content(out: &mut String, text: &str) {
     let bytes = text.as_bytes();
-    let mut done = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        let (escape, length) = match byte {
-            b'-' if is_level(bytes, at) => ("\\u002d", 1),
-            0xe2 if bytes.get(at..).is_some_and(|it| it.starts_with(CROSS.as_bytes())) => {
-                ("\\u274c", CROSS.len())
-            }
-            _ => continue,
+    let (mut done, mut from) = (0, 0);
+    while let Some(at) = next_mark(bytes, from) {
+        from = at + 1;
+        let (escape, length) = if is_level(bytes, at) {
+            ("\\u002d", 1)
+        } else if bytes.get(at..).is_some_and(|it| it.starts_with(CROSS.as_bytes())) {
+            ("\\u274c", CROSS.len())
+        } else {
+            continue;
         };
         out.push_str(text.get(done..at).unwrap_or_default());
         out.push_str(escape);
@@ -219,8 +220,34 @@ pub(crate) fn push_content(out: &mut String, text: &str) {
     out.push_str(text.get(done..).unwrap_or_default());
 }
 
+const ONES: u64 = 0x0101_0101_0101_0101;
+
+/// The high bit of the first byte that is zero; later ones may have theirs for no reason.
+fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & (0x80 * ONES)
+}
+
+/// Where the next byte stands that a mark may begin with.
+fn next_mark(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    let mut rest = bytes.get(from..)?;
+    while let Some((word, tail)) = rest.split_first_chunk::<8>() {
+        let word = u64::from_le_bytes(*word);
+        let found = zeros(word ^ (u64::from(b'-') * ONES)) | zeros(word ^ (0xe2 * ONES));
+        if found != 0 {
+            return Some(at + (found.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+        rest = tail;
+    }
+    rest.iter().position(|it| matches!(*it, b'-' | 0xe2)).map(|it| at + it)
+}
+
 /// Whether ` - ERROR - ` begins with this hyphen. At the beginning of a value the space is the line's own.
 fn is_level(bytes: &[u8], hyphen: usize) -> bool {
+    if bytes.get(hyphen) != Some(&b'-') {
+        return false;
+    }
     let before = hyphen.checked_sub(1).and_then(|it| bytes.get(it));
     let spaced = before.is_none_or(|it| *it == b' ');
     let Some(rest) = bytes.get(hyphen + 1..).and_then(|it| it.strip_prefix(b" ")) else {

@@ -10,7 +10,7 @@ use sdk::{
 use crate::{Config, config, escape::push_string};
 
 /// Keys of the object itself.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "timestamp",
     "severity_number",
     "severity_text",
@@ -18,6 +18,7 @@ const KEYS: [&str; 10] = [
     "stream",
     "request_id",
     "seq",
+    "revision",
     "stub",
     "attributes",
     "resource",
@@ -102,6 +103,10 @@ fn push_envelope(out: &mut String, record: RecordView<'_>) {
         push_string(out, request);
         out.push_str(",\"seq\":");
         clock::push_padded(out, record.seq(), 1);
+        if record.revision() > 0 {
+            out.push_str(",\"revision\":");
+            clock::push_padded(out, record.revision(), 1);
+        }
     }
     if record.is_stub() {
         out.push_str(",\"stub\":true");

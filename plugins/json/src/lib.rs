@@ -2,7 +2,7 @@
 //!
 //! ```json
 //! {"timestamp":"2025-01-09T05:30:25.123456789Z","severity_number":9,"severity_text":"INFO","event_name":"request.prompt",
-//!  "stream":"app","request_id":"…","seq":1,"attributes":{"bucksaw.prompt.chars":250},"resource":{"service.name":"bucksaw"}}
+//!  "stream":"app","request_id":"…","seq":1,"revision":1,"attributes":{"bucksaw.prompt.chars":250},"resource":{"service.name":"bucksaw"}}
 //! ```
 //! Records of the server itself have no `request_id` and no `seq`; those whose content was withheld have `"stub":true`.
 //! Numbers are numbers (`null` when they are not finite), and of fields with the same name the last one stands.

@@ -41,6 +41,12 @@ pub fn find(bytes: &[u8], groups: &Groups) -> Option<(usize, usize)> {
     checks.then_some((start, at))
 }
 
+/// The codes of the countries.
+pub(crate) fn countries() -> impl Iterator<Item = &'static str> {
+    let entries = COUNTRIES.as_chunks::<4>().0;
+    entries.iter().filter_map(|it| std::str::from_utf8(it.get(..2)?).ok())
+}
+
 fn length(country: &[u8]) -> Option<usize> {
     if !country.iter().all(u8::is_ascii_alphabetic) {
         return None;

@@ -28,11 +28,13 @@
 //! # Layout
 //! - [`config`]: the configuration. [`kind`]: the kinds and their labels.
 //! - [`mod@scan`]: the pass over a text. [`number`], [`email`], [`ip`], [`iban`], [`secret`]: the matchers.
+//! - [`guard`]: what the host looks for before it shows a text to this plugin.
 //! - [`fold`]: full-width forms, as Korean and Japanese keyboards write them.
 
 pub mod config;
 pub mod email;
 pub mod fold;
+pub mod guard;
 pub mod iban;
 pub mod ip;
 pub mod kind;

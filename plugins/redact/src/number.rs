@@ -178,7 +178,16 @@ pub fn card(bytes: &[u8], groups: &Groups) -> Option<(usize, usize)> {
     if (13..=MAX_DIGITS).contains(&groups.length(0)) {
         return is_card(groups.text(bytes, 0)).then_some((start, groups.end(0)));
     }
-    let shape = CARD_SHAPES.iter().find(|it| groups.has_lengths(0, it))?;
+    // What follows a card may look like a group of it, such as the three digits on its back: each shape that fits is tried.
+    let end = CARD_SHAPES.iter().find_map(|it| grouped_card(bytes, groups, it))?;
+    Some((start, end))
+}
+
+/// Where a card in groups of these lengths ends.
+fn grouped_card(bytes: &[u8], groups: &Groups, shape: &[usize]) -> Option<usize> {
+    if !groups.has_lengths(0, shape) {
+        return None;
+    }
     let last = shape.len() - 1;
     let separator = groups.separator(0);
     if !matches!(separator, b'-' | b' ') || (1..last).any(|it| groups.separator(it) != separator) {
@@ -192,7 +201,7 @@ pub fn card(bytes: &[u8], groups: &Groups) -> Option<(usize, usize)> {
             count += 1;
         }
     }
-    is_card(digits.get(..count)?).then_some((start, groups.end(last)))
+    is_card(digits.get(..count)?).then(|| groups.end(last))
 }
 
 fn is_card(digits: &[u8]) -> bool {

@@ -1,11 +1,11 @@
 //! The plugin: matches become edits.
 
 use sdk::{
-    Description, Diagnostic, Editor, Edits, FieldView, Hit, Pattern, Plugin, RecordView, Setup,
-    Verdict,
+    Description, Diagnostic, Editor, Edits, FieldView, Guard, Hit, Pattern, Plugin, RecordView,
+    Setup, Verdict,
 };
 
-use crate::{Config, Kind, Kinds, Match, config, scan};
+use crate::{Config, Kind, Kinds, Match, config, guard, scan};
 
 /// A private key of 8,192 bits is the longest thing that is looked for; everything else is much shorter.
 const LONGEST_MATCH: u32 = 8 * 1024;
@@ -38,6 +38,7 @@ impl Plugin for Redact {
             .map(|it| it.name())
             .chain(config.patterns.iter().map(|it| it.name.as_str()))
             .collect();
+        let kinds = config.kinds.clone().map_or(Kinds::ALL, Kinds::from_iter);
         let setup = Setup {
             reads: vec!["content".to_owned()],
             labels: names.iter().map(|it| it.to_ascii_uppercase()).collect(),
@@ -45,10 +46,13 @@ impl Plugin for Redact {
                 .zip(&config.patterns)
                 .map(|(id, it)| Pattern { id, regex: it.regex.clone() })
                 .collect(),
-            longest_match: LONGEST_MATCH,
+            // Nobody knows how long a match of a team's own pattern may be.
+            longest_match: if config.patterns.is_empty() { LONGEST_MATCH } else { 0 },
+            // Hits of patterns are shown without being asked for.
+            guards: vec![Guard { min_bytes: 0, regex: guard::regex(kinds) }],
         };
         let plugin = Self {
-            kinds: config.kinds.clone().map_or(Kinds::ALL, Kinds::from_iter),
+            kinds,
             modes: names.iter().map(|it| config.mode_of(it).number()).collect(),
             allow: config.allow,
         };

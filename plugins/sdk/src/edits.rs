@@ -28,8 +28,8 @@ impl Edits {
     }
 
     /// Cuts a part out and says how long it was.
-    pub fn ellipsis(&mut self, field: &FieldView<'_>, range: Range<usize>, label: u32) {
-        self.push(field, range, label, ELLIPSIS);
+    pub fn ellipsis(&mut self, field: &FieldView<'_>, range: Range<usize>) {
+        self.push(field, range, 0, ELLIPSIS);
     }
 
     /// Any of the three, by number.

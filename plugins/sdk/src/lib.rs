@@ -44,13 +44,14 @@
 //!
 //! The manifest of such a plugin has `crate-type = ["cdylib", "rlib"]`, and
 //! `cargo build --release --target wasm32-unknown-unknown` writes the component. It imports nothing, so it needs no grant;
-//! a handler that calls [`Alerts::send`] imports the host's alert channels, and configuration has to grant them.
+//! a handler that calls [`Alerts::send`] imports the host's alert channels, one that calls [`state`] the host's store, and
+//! configuration has to grant them.
 //!
 //! This crate knows the contract and nothing of the server: no event, no field name but the ones that an author writes.
 //!
 //! # Layout
 //! - [`plugin`]: what all roles share, and the instance that a component holds.
-//! - [`editor`], [`formatter`], [`handler`]: one role each.
+//! - [`editor`], [`formatter`], [`handler`]: one role each. [`state`]: what a handler keeps beyond an instance.
 //! - [`view`]: reading a batch. [`edits`], [`lines`]: answering.
 //! - [`config`]: from JSON to a typed configuration, or to diagnostics that name the key.
 //! - [`clock`], [`severity`]: times and levels as people write them.
@@ -77,6 +78,7 @@ pub mod lines;
 pub mod native;
 pub mod plugin;
 pub mod severity;
+pub mod state;
 #[cfg(test)]
 mod tests;
 pub mod view;
@@ -85,7 +87,7 @@ pub use self::{
     bindings::{
         editor::{
             bucksaw::plugin::types::{
-                Batch, Description, Diagnostic, Edit, Head, Hit, Pattern, Setup, Span, Value,
+                Batch, Description, Diagnostic, Edit, Guard, Head, Hit, Pattern, Setup, Span, Value,
             },
             exports::bucksaw::plugin::editor::Answer,
         },
@@ -98,5 +100,6 @@ pub use self::{
     handler::{Alerts, Handler, Sent},
     lines::Lines,
     plugin::{Instance, NoConfig, Plugin},
+    state::StateError,
     view::{FieldView, RecordView, Records, ValueRef},
 };

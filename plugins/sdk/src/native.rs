@@ -5,6 +5,9 @@ use std::{collections::HashMap, ops::Range};
 
 use crate::{Alert, Alerts, Batch, Edit, Head, Hit, Sent, Span, Value, edits};
 
+#[cfg(not(target_family = "wasm"))]
+pub mod state;
+
 pub use crate::{
     editor::edit_batch as edit, formatter::format_batch as format, handler::handle_batch as handle,
     plugin::configure,
@@ -49,6 +52,12 @@ impl BatchBuilder {
             it.short_id = short_id;
             it.seq = seq;
         })
+    }
+
+    /// The revision of the chains that the request began with.
+    #[must_use]
+    pub fn revision(self, revision: u32) -> Self {
+        self.head(|it| it.revision = revision)
     }
 
     /// The record is about the engine.

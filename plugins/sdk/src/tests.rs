@@ -2,9 +2,9 @@ use serde::Deserialize;
 
 use crate::{
     Alerts, Batch, Description, Diagnostic, Editor, Edits, Formatter, Handler, Instance, Lines,
-    NoConfig, Plugin, RecordView, Records, Setup, ValueRef, Verdict, clock, config,
+    NoConfig, Plugin, RecordView, Records, Setup, StateError, ValueRef, Verdict, clock, config,
     native::{self, BatchBuilder},
-    severity,
+    severity, state,
 };
 
 fn sample() -> Batch {
@@ -208,4 +208,28 @@ fn levels_have_names_and_numbers() {
         assert_eq!((severity::name(number), severity::level(number)), (*name, index));
     }
     assert_eq!(severity::parse("verbose"), None);
+}
+
+#[test]
+fn a_store_keeps_what_its_grant_has_room_for() {
+    let long = "k".repeat(257);
+    assert_eq!(state::get("k"), None);
+    assert_eq!(state::set("k", b"seven b"), Ok(()));
+    assert_eq!(state::get("k"), Some(b"seven b".to_vec()));
+    assert_eq!(state::add("k", 1), Err(StateError::NotCounter));
+    assert_eq!(state::set(&long, b""), Err(StateError::TooLarge));
+    assert_eq!(state::add(&long, 1), Err(StateError::TooLarge));
+    assert_eq!(state::set("l", &[0; (64 << 10) + 1]), Err(StateError::TooLarge));
+    assert_eq!(state::set("l", &[0; 64 << 10]), Err(StateError::Full));
+    state::remove("k");
+    assert_eq!((state::add("k", 3), state::add("k", i64::MAX)), (Ok(3), Ok(i64::MAX)));
+    assert_eq!(state::get("k"), Some(i64::MAX.to_le_bytes().to_vec()));
+
+    native::state::reset(Some(10));
+    assert_eq!((state::get("k"), state::add("k", -2)), (None, Ok(-2)));
+    assert_eq!((state::add("k", 1), state::add("l", 1)), (Ok(-1), Err(StateError::Full)));
+
+    native::state::reset(None);
+    assert_eq!(state::set("k", b""), Err(StateError::NotGranted));
+    assert_eq!((state::get("k"), state::add("k", 1)), (None, Err(StateError::NotGranted)));
 }

@@ -1,7 +1,8 @@
 //! The plugin: one edit for each text that is too long.
 
 use sdk::{
-    Description, Diagnostic, Editor, Edits, FieldView, Plugin, RecordView, Setup, Verdict, severity,
+    Description, Diagnostic, Editor, Edits, FieldView, Guard, Plugin, RecordView, Setup, Verdict,
+    severity,
 };
 
 use crate::{
@@ -9,8 +10,6 @@ use crate::{
     config::{self, Limits},
     cut,
 };
-
-const LABEL: &str = "TRUNCATED";
 
 #[derive(Debug)]
 pub struct Truncate {
@@ -31,7 +30,14 @@ impl Plugin for Truncate {
         let mut reads = vec![config::CONTENT.to_owned()];
         reads.extend(named.iter().map(|(name, _)| name.clone()));
         // What a stream shows is for the limit of its own to say, so nothing is held back.
-        let setup = Setup { reads, labels: vec![LABEL.to_owned()], ..Setup::default() };
+        let smallest = named.iter().map(|(_, it)| it).chain([&content]).flatten().min();
+        // No character is shorter than a byte, so a text within the smallest limit is within each.
+        let min_bytes = smallest.map_or(0, |it| it.saturating_add(1));
+        let setup = Setup {
+            reads,
+            guards: vec![Guard { min_bytes, regex: String::new() }],
+            ..Setup::default()
+        };
         Ok((Self { keep: config.keep, named, content }, setup))
     }
 }
@@ -43,7 +49,7 @@ impl Editor for Truncate {
             let Some(text) = field.text() else { continue };
             let Some(limit) = self.limit(&field, level) else { continue };
             if let Some(range) = cut::range(text, limit as usize, self.keep) {
-                edits.ellipsis(&field, range, 0);
+                edits.ellipsis(&field, range);
             }
         }
         Verdict::Keep

@@ -17,7 +17,7 @@ mod generated {
 }
 
 pub(crate) use self::generated::{
-    bucksaw::plugin::{alerts, types},
+    bucksaw::plugin::{alerts, state, types},
     exports::bucksaw::plugin::{editor, formatter, handler},
 };
 
@@ -27,3 +27,4 @@ pub(crate) const FORMATTER: &str = "bucksaw:plugin/formatter@0.1.0";
 pub(crate) const HANDLER: &str = "bucksaw:plugin/handler@0.1.0";
 pub(crate) const TYPES: &str = "bucksaw:plugin/types@0.1.0";
 pub(crate) const ALERTS: &str = "bucksaw:plugin/alerts@0.1.0";
+pub(crate) const STATE: &str = "bucksaw:plugin/state@0.1.0";

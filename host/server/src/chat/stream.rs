@@ -39,6 +39,8 @@ pub(super) struct Begun {
     /// The event that was waited for before the head of the answer went out.
     pub(super) first: Option<Event>,
     pub(super) include_usage: bool,
+    /// Whether each piece of text is a record.
+    pub(super) log_deltas: bool,
     pub(super) output: Option<Output>,
 }
 
@@ -105,6 +107,9 @@ impl Chunks {
             Event::Text(text) => {
                 self.chars += text.chars().count();
                 self.log.sent(self.chars);
+                if self.begun.log_deltas {
+                    self.log.delta(&text);
+                }
                 self.push(json!({"content": text}), None);
                 self.text.push_str(&text);
             }
@@ -162,7 +167,7 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::request_log::tests::{arrival, events_of};
+    use crate::request_log::tests::{Seen, arrival, seen_of};
 
     fn finished() -> Event {
         Event::Finished(Finished {
@@ -184,25 +189,37 @@ mod tests {
         Event::Text(it.to_owned())
     }
 
-    /// The data of all events of a stream, and the terminal record.
-    fn run(first: Option<Event>, events: Vec<Event>, include_usage: bool) -> (Vec<String>, String) {
+    /// The data of all events of a stream, and all records.
+    fn run_whole(
+        first: Option<Event>,
+        events: Vec<Event>,
+        include_usage: bool,
+        log_deltas: bool,
+    ) -> (Vec<String>, Vec<Seen>) {
         let mut sent = Vec::new();
-        let records = events_of(|| {
+        let records = seen_of(|| {
             let (tx, rx) = mpsc::unbounded_channel();
             for event in events {
                 tx.send(event).unwrap();
             }
             drop(tx);
             let head = Head { id: "chatcmpl-1".to_owned(), created: 7, model: "m".to_owned() };
-            let begun = Begun { head, events: rx, first, include_usage, output: None };
+            let begun = Begun { head, events: rx, first, include_usage, log_deltas, output: None };
             let mut chunks = Chunks::new(RequestLog::new(arrival()), begun);
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             while let Some(data) = runtime.block_on(chunks.next()) {
                 sent.push(data);
             }
         });
+        (sent, records)
+    }
+
+    /// The data of all events of a stream, and the terminal record.
+    fn run(first: Option<Event>, events: Vec<Event>, include_usage: bool) -> (Vec<String>, String) {
+        let (sent, records) = run_whole(first, events, include_usage, false);
         let terminal: Vec<_> = records
             .into_iter()
+            .map(|it| it.name)
             .filter(|it| record::event::TERMINAL.contains(&it.as_str()))
             .collect();
         assert_eq!(terminal.len(), 1, "{terminal:?}");
@@ -239,6 +256,26 @@ mod tests {
         assert_eq!(usage["usage"]["total_tokens"], 5);
         let before: Value = serde_json::from_str(&sent[1]).unwrap();
         assert!(before["usage"].is_null());
+    }
+
+    #[test]
+    fn each_piece_of_text_is_a_record_when_asked_for() {
+        use record::{event, field};
+        let check = |log_deltas: bool, expected: &[&str]| {
+            let events = vec![text("안"), text(""), text("녕"), finished()];
+            let (_, records) = run_whole(Some(text("hi ")), events, false, log_deltas);
+            let deltas: Vec<_> =
+                records.iter().filter(|it| it.name == event::RESPONSE_DELTA).collect();
+            let texts: Vec<_> =
+                deltas.iter().filter_map(|it| it.get(field::RESPONSE_DELTA)).collect();
+            assert_eq!(texts, expected);
+            assert!(deltas.iter().all(|it| it.level == "INFO" && it.in_request));
+            // The whole comes at the end all the same.
+            let whole = records.iter().find(|it| it.name == event::RESPONSE_CONTENT).unwrap();
+            assert_eq!(whole.get(field::RESPONSE_TEXT), Some("hi 안녕"));
+        };
+        check(true, &["hi ", "안", "녕"]);
+        check(false, &[]);
     }
 
     #[test]

@@ -117,6 +117,17 @@ impl RequestLog {
         );
     }
 
+    /// One piece of text on its way to the client; all of them, joined, are the text of [`Self::response`].
+    pub(crate) fn delta(&mut self, text: &str) {
+        let span = self.span();
+        tracing::info!(
+            target: TARGET,
+            parent: span,
+            event = event::RESPONSE_DELTA,
+            { field::RESPONSE_DELTA } = text,
+        );
+    }
+
     pub(crate) fn response(&mut self, text: &str, finish_reason: &str) {
         let chars = text.chars().count() as u64;
         self.facts.response_chars = Some(chars);

@@ -1,28 +1,36 @@
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Mutex,
+    sync::{Mutex, Once},
 };
 
 use axum::http::HeaderValue;
-use tracing::{Event, Subscriber, field::Visit};
+use tracing::{
+    Event, Subscriber,
+    field::Visit,
+    span::{Attributes, Id},
+};
 use tracing_subscriber::{
     Layer, Registry,
     layer::{Context, SubscriberExt as _},
+    registry::LookupSpan,
 };
 
 use super::*;
+use crate::state::Chosen;
 
-/// One event: its name, its level and all fields as text.
+/// One event or span: its name, its level and all fields as text.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) name: String,
-    level: String,
+    pub(crate) level: String,
+    /// Whether it is an event under a request's span.
+    pub(crate) in_request: bool,
     fields: Vec<(String, String)>,
 }
 
 impl Seen {
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|it| it.0 == name).map(|it| it.1.as_str())
     }
 }
@@ -42,23 +50,49 @@ impl Visit for Seen {
 }
 
 #[derive(Clone, Default)]
-struct Capture(Arc<Mutex<Vec<Seen>>>);
+struct Capture {
+    events: Arc<Mutex<Vec<Seen>>>,
+    spans: Arc<Mutex<Vec<Seen>>>,
+}
 
-impl<S: Subscriber> Layer<S> for Capture {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Capture {
+    fn on_new_span(&self, attributes: &Attributes<'_>, _: &Id, _: Context<'_, S>) {
+        if attributes.metadata().target() == TARGET {
+            let name = attributes.metadata().name().to_owned();
+            let mut seen = Seen { name, ..Seen::default() };
+            attributes.record(&mut seen);
+            self.spans.lock().unwrap().push(seen);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         if event.metadata().target() != TARGET {
             return;
         }
-        let mut seen = Seen { level: event.metadata().level().to_string(), ..Seen::default() };
+        let mut seen = Seen {
+            level: event.metadata().level().to_string(),
+            in_request: context.event_span(event).is_some_and(|it| it.name() == "request"),
+            ..Seen::default()
+        };
         event.record(&mut seen);
-        self.0.lock().unwrap().push(seen);
+        self.events.lock().unwrap().push(seen);
     }
 }
 
-fn seen_of(run: impl FnOnce()) -> Vec<Seen> {
+/// The events and the spans that `run` makes.
+fn captured(run: impl FnOnce()) -> (Vec<Seen>, Vec<Seen>) {
+    // While a program has one subscriber, `tracing` asks the thread that comes to an event first whether anybody wants it: a
+    // test beside this one, which has none, would answer for this one.
+    static ALL: Once = Once::new();
+    ALL.call_once(|| tracing::subscriber::set_global_default(Registry::default()).unwrap());
     let capture = Capture::default();
     tracing::subscriber::with_default(Registry::default().with(capture.clone()), run);
-    std::mem::take(&mut *capture.0.lock().unwrap())
+    let taken = |it: &Mutex<Vec<Seen>>| std::mem::take(&mut *it.lock().unwrap());
+    (taken(&capture.events), taken(&capture.spans))
+}
+
+pub(crate) fn seen_of(run: impl FnOnce()) -> Vec<Seen> {
+    captured(run).0
 }
 
 /// Names of the events that `run` makes, in order.
@@ -78,8 +112,14 @@ pub(crate) fn arrival() -> Arrival {
         path: "/vision".to_owned(),
         client: Some("127.0.0.1".to_owned()),
         headers,
-        chain_for: Arc::new(|_: &RouteRequest<'_>| Arc::from("default")),
+        chain_for: chain_for(),
+        cut: None,
     }
+}
+
+/// A chain that is called like the request, in revision 7.
+pub(crate) fn chain_for() -> ChainFor {
+    Arc::new(|it: &RouteRequest<'_>| Chosen { chain: it.request_id.into(), revision: 7 })
 }
 
 /// Runs something with a log, and checks the tail: exactly one terminal record, then total, then summary.
@@ -93,6 +133,7 @@ fn check(run: impl FnOnce(RequestLog), terminal: &str, level: &str, status: &str
     assert_eq!(names.iter().filter(|it| event::TERMINAL.contains(it)).count(), 1, "{names:?}");
     let tail = [terminal, event::REQUEST_TOTAL, event::REQUEST_SUMMARY];
     assert_eq!(names[names.len() - 3..], tail);
+    assert!(seen.iter().all(|it| it.in_request));
 
     let end = &seen[seen.len() - 3];
     assert_eq!(end.level, level);
@@ -126,6 +167,20 @@ fn every_way_to_end_has_exactly_one_terminal_record() {
     }
     let seen = check(panics, event::REQUEST_FAILED, "ERROR", "500");
     assert_eq!(seen[seen.len() - 3].get(field::ERROR_TYPE), Some("panic"));
+}
+
+#[test]
+fn the_span_says_which_chain_of_which_revision() {
+    let (_, spans) = captured(|| {
+        let mut log = RequestLog::new(arrival());
+        log.received(None, false);
+        log.received(Some("again"), true);
+    });
+    let [span] = spans.as_slice() else { panic!("{spans:?}") };
+    assert_eq!(span.name, "request");
+    assert_eq!(span.get("request_id").map(str::len), Some(36));
+    assert_eq!(span.get("chain"), span.get("request_id"));
+    assert_eq!(span.get("revision"), Some("7"));
 }
 
 #[test]

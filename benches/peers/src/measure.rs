@@ -1,0 +1,69 @@
+//! Timing all peers turn by turn, so that whatever else the machine does falls on all of them.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::{
+    corpus::Input,
+    peer::{Contender, Peer},
+};
+
+/// How long to go on.
+pub struct Plan {
+    /// Texts of a case; one batch of a log worker.
+    pub records: usize,
+    rounds: u32,
+    /// One turn of a peer is at least this long: the clock is read twice, and caches should be warm.
+    turn: Duration,
+    /// After this much in one case a peer is measured well enough; only slow ones come here.
+    enough: Duration,
+}
+
+impl Plan {
+    pub fn new(smoke: bool) -> Self {
+        if smoke {
+            let (turn, enough) = (Duration::ZERO, Duration::ZERO);
+            return Self { records: 4, rounds: 1, turn, enough };
+        }
+        let (turn, enough) = (Duration::from_millis(3), Duration::from_secs(4));
+        Self { records: 64, rounds: 15, turn, enough }
+    }
+}
+
+/// Times every peer with the records of one case, and keeps the shortest turn of each.
+pub fn measure(contenders: &mut [Contender], records: &[Input], plan: &Plan) {
+    let Some(case) = records.first().map(|it| it.case) else { return };
+    let mut turns = vec![Turn::default(); contenders.len()];
+    // The first round only says how often a peer has to do its work to fill a turn.
+    for round in 0..=plan.rounds {
+        for (contender, turn) in contenders.iter_mut().zip(&mut turns) {
+            if round > 1 && turn.spent >= plan.enough {
+                continue;
+            }
+            let times = turn.times.max(1);
+            let Some(spent) = contender.ask(|peer| turn_of(peer, records, times)) else { continue };
+            if round == 0 {
+                turn.times = plan.turn.div_duration_f64(spent.max(Duration::from_nanos(1))) as u32;
+                continue;
+            }
+            turn.spent += spent;
+            let each = spent.div_f64(f64::from(times) * records.len() as f64);
+            contender.best.entry(case).and_modify(|it| *it = each.min(*it)).or_insert(each);
+        }
+    }
+}
+
+fn turn_of(peer: &mut dyn Peer, records: &[Input], times: u32) -> Result<Duration> {
+    let mut spent = Duration::ZERO;
+    for _ in 0..times {
+        spent += peer.time(records)?;
+    }
+    Ok(spent)
+}
+
+#[derive(Clone, Default)]
+struct Turn {
+    times: u32,
+    spent: Duration,
+}

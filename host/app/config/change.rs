@@ -1,0 +1,130 @@
+//! What a change of the configuration can bring about only with a new start: the server's address, the model, threads, and
+//! where things are kept. Plugins, outputs, chains and routes are not looked at: they can change at any time.
+
+use super::{Admin, Config, Engine, Log, Server};
+
+impl Config {
+    /// The keys whose values in `new` differ from those here and that a running server goes on without, in the order of
+    /// the file. A table that is new or gone is named as a whole.
+    pub fn restart_keys(&self, new: &Self) -> Vec<&'static str> {
+        [
+            server(&self.server, &new.server),
+            engine(&self.engine, &new.engine),
+            log(&self.log, &new.log),
+            admin(self.admin.as_ref(), new.admin.as_ref()),
+        ]
+        .concat()
+    }
+}
+
+fn server(old: &Server, new: &Server) -> Vec<&'static str> {
+    // Taken apart, so that a new key is thought of here as well.
+    let Server { listen, limits, grace, tenant_header } = old;
+    let new_limits = &new.limits;
+    different(&[
+        ("server.listen", *listen == new.listen),
+        ("server.body_mib", limits.body_bytes == new_limits.body_bytes),
+        ("server.images", limits.images == new_limits.images),
+        ("server.image_megapixels", limits.image_pixels == new_limits.image_pixels),
+        ("server.grace_seconds", *grace == new.grace),
+        ("server.tenant_header", *tenant_header == new.tenant_header),
+    ])
+}
+
+fn engine(old: &Engine, new: &Engine) -> Vec<&'static str> {
+    let Engine { model, name, adapters, device, threads, queue, nvml_library, dequantize } = old;
+    different(&[
+        ("engine.model", *model == new.model),
+        ("engine.name", *name == new.name),
+        ("engine.adapters", *adapters == new.adapters),
+        ("engine.device", *device == new.device),
+        ("engine.threads", *threads == new.threads),
+        ("engine.queue", *queue == new.queue),
+        ("engine.nvml_library", *nvml_library == new.nvml_library),
+        ("engine.dequantize", *dequantize == new.dequantize),
+    ])
+}
+
+fn log(old: &Log, new: &Log) -> Vec<&'static str> {
+    different(&[
+        ("log.workers", old.workers == new.workers),
+        ("log.queue", old.queue == new.queue),
+        ("log.cache", old.cache == new.cache),
+        ("log.response_deltas", old.response_deltas == new.response_deltas),
+    ])
+}
+
+fn admin(old: Option<&Admin>, new: Option<&Admin>) -> Vec<&'static str> {
+    match (old, new) {
+        (None, None) => Vec::new(),
+        (Some(old), Some(new)) => different(&[
+            ("admin.listen", old.listen == new.listen),
+            ("admin.key", old.key == new.key),
+        ]),
+        _ => vec!["admin"],
+    }
+}
+
+/// The keys whose values are not the same.
+fn different(same: &[(&'static str, bool)]) -> Vec<&'static str> {
+    same.iter().filter(|(_, same)| !same).map(|(key, _)| *key).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::good;
+
+    #[test]
+    fn what_cannot_change_while_the_server_runs_is_named() {
+        const KEY: &str = "[admin]\nkey = \"0123456789abcdef\"";
+        let check = |old: &str, new: &str, want: &[&str]| {
+            assert_eq!(good(old).restart_keys(&good(new)), want, "{new}");
+        };
+        check("", "", &[]);
+        check(
+            "",
+            "[server]\nlisten = \"127.0.0.1:1\"\nbody_mib = 1\nimages = 1\nimage_megapixels = 1\n\
+             grace_seconds = 1\ntenant_header = \"x-team\"",
+            &[
+                "server.listen",
+                "server.body_mib",
+                "server.images",
+                "server.image_megapixels",
+                "server.grace_seconds",
+                "server.tenant_header",
+            ],
+        );
+        check(
+            "",
+            "[engine]\nmodel = \"x.gguf\"\nname = \"x\"\nadapters = { ko = \"demo-ko\" }\n\
+             device = \"cpu\"\nthreads = 2\nqueue = 2\nnvml_library = \"x\"\ndequantize = true",
+            &[
+                "engine.model",
+                "engine.name",
+                "engine.adapters",
+                "engine.device",
+                "engine.threads",
+                "engine.queue",
+                "engine.nvml_library",
+                "engine.dequantize",
+            ],
+        );
+        check(
+            "[log]\nworkers = 2\nqueue = 100\ncache = \"\"\nresponse_deltas = true",
+            "",
+            &["log.workers", "log.queue", "log.cache", "log.response_deltas"],
+        );
+        check("", KEY, &["admin"]);
+        check(KEY, "", &["admin"]);
+        check(KEY, &KEY.replace("cdef", "0000"), &["admin.key"]);
+        check(KEY, &format!("{KEY}\nlisten = \"127.0.0.1:9\""), &["admin.listen"]);
+        // All of this takes effect in a server that runs.
+        check(
+            "",
+            "handle = []\n[chains.raw]\noutputs = [\"console\"]\n[plugins.json]\n[log]\nlevel = \"DEBUG\"\n\
+             locale = \"en\"\nalways = [\"redact\"]\nwatch = false\nrollback_after = 1\nreplay = \"x\"\n\
+             [[route]]\nwhen = { sample = 0.5 }\nchain = \"raw\"",
+            &[],
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! The log of a running server: the revision that is in force, and its change while requests are served. A change is prepared
+//! aside; it is taken over whole, or refused with everything as it was.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
+use chain::{Drained, NoEarlier, Pipeline, Plan, Revised};
+use plugin::Runtime;
+
+use crate::{
+    assemble,
+    clock::SystemClock,
+    config::{Config, Problem, Problems, Source},
+    env::Vars,
+    load::Invalid,
+    outputs::Outputs,
+    plugins::Plugins,
+    replay,
+    revision::Kept,
+};
+
+/// Reads the configuration again, with what was typed on the command line.
+pub type Read = Box<dyn Fn() -> Result<(Config, Vars), Invalid> + Send + Sync>;
+
+/// The running log of a server.
+pub struct Live {
+    pub pipeline: Pipeline,
+    runtime: Runtime,
+    read: Read,
+    /// What the program was started with: some of it stays until the next start.
+    started_with: Arc<Kept>,
+    /// One change at a time; the fingerprint of the last one that was refused.
+    refused: Mutex<Option<String>>,
+}
+
+/// What became of a wish to change the log.
+#[derive(Debug)]
+pub enum Change {
+    /// Neither the configuration nor a component has changed.
+    Same,
+    Revised {
+        revised: Revised,
+        /// Keys that have changed as well and take effect at the next start.
+        at_next_start: Vec<&'static str>,
+    },
+}
+
+impl Live {
+    /// Opens the outputs and starts the log.
+    ///
+    /// # Errors
+    /// Every problem of the configuration's plugins and outputs.
+    pub fn start(
+        config: Config,
+        vars: &Vars,
+        runtime: &Runtime,
+        alerts: Arc<sink::Webhooks>,
+        read: Read,
+    ) -> Result<Self, Problems> {
+        let runtime = runtime.with_alerts(alerts.clone());
+        let plugins = Plugins::load(&config, &runtime, &Plugins::default())?;
+        let outputs = Outputs::open(&config, vars, &Outputs::default())?;
+        let (workers, queue) = (config.log.workers, config.log.queue);
+        let chains = assemble::chains(Kept::new(config, plugins, outputs, alerts));
+        let plan = Plan { chains, clock: Arc::new(SystemClock::new()), workers, queue };
+        let pipeline = Pipeline::start(plan).map_err(|error| {
+            problem("log.workers", format!("a thread cannot be started: {error}"))
+        })?;
+        let started_with = Kept::of(&pipeline.revisions().current())
+            .ok_or_else(|| problem("log", "the revision is not this program's own"))?;
+        Ok(Self { pipeline, runtime, read, started_with, refused: Mutex::default() })
+    }
+
+    /// What the revision in force was made of.
+    pub fn kept(&self) -> Arc<Kept> {
+        Kept::of(&self.pipeline.revisions().current()).unwrap_or_else(|| self.started_with.clone())
+    }
+
+    /// Compiled components on disk.
+    pub fn cache(&self) -> Option<plugin::CacheCounts> {
+        self.runtime.cache().map(plugin::Cache::counts)
+    }
+
+    /// Files whose change may change the log: the components and their fixtures.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let kept = self.kept();
+        let sources = kept.config.plugins.iter().filter_map(|it| match &it.source {
+            Source::File(path) => Some(path.clone()),
+            Source::Builtin(_) => None,
+        });
+        sources.flat_map(|it| [it.with_extension("fixtures.jsonl"), it]).collect()
+    }
+
+    /// Reads the configuration and every component again, and puts what they say in force.
+    ///
+    /// # Errors
+    /// Every problem at once; everything is then as it was. Each is logged (`chain.refused`), the same ones once.
+    pub fn reload(&self) -> Result<Change, Problems> {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.try_reload() {
+            Ok(it) => {
+                *refused = None;
+                Ok(it)
+            }
+            Err(problems) => {
+                let told: Vec<String> = problems.0.iter().map(Problem::to_string).collect();
+                let told = told.join("; ");
+                if refused.as_ref() != Some(&told) {
+                    self.pipeline.refuse(&format!("the log was not changed: {told}"));
+                    *refused = Some(told);
+                }
+                Err(problems)
+            }
+        }
+    }
+
+    fn try_reload(&self) -> Result<Change, Problems> {
+        let (config, vars) = (self.read)().map_err(|it| it.problems)?;
+        let now = self.kept();
+        let alerts = if config.alerts == now.config.alerts {
+            now.alerts.clone()
+        } else {
+            let started = sink::Webhooks::start(config.alerts.clone());
+            Arc::new(started.map_err(|it| problem("alerts", it.to_string()))?)
+        };
+        let runtime = self.runtime.with_alerts(alerts.clone());
+        let plugins = Plugins::load(&config, &runtime, &now.plugins)?;
+        let outputs = Outputs::open(&config, &vars, &now.outputs)?;
+        let next = Kept::new(config, plugins, outputs, alerts);
+        if next.fingerprint == now.fingerprint {
+            return Ok(Change::Same);
+        }
+        replay::require(&now, &next)?;
+        let at_next_start = self.started_with.config.restart_keys(&next.config);
+        let revised = self.pipeline.install(assemble::chains(next));
+        if !at_next_start.is_empty() {
+            tracing::warn!(
+                target: chain::TARGET,
+                event = "chain.revised",
+                bucksaw.notice = format!("{} will change at the next start", at_next_start.join(", "))
+            );
+        }
+        Ok(Change::Revised { revised, at_next_start })
+    }
+
+    /// Goes back to the revision before the one in force.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn rollback(&self) -> Result<Revised, NoEarlier> {
+        let _one = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        self.pipeline.rollback()
+    }
+
+    /// Runs what was logged through its chains, writes it, and posts the alerts that wait, before the deadline.
+    pub fn shutdown(&self, deadline: Instant) -> Drained {
+        let drained = self.pipeline.shutdown(deadline);
+        self.kept().alerts.close(deadline);
+        drained
+    }
+}
+
+fn problem(key: &str, message: impl Into<String>) -> Problems {
+    Problems(vec![Problem { key: key.to_owned(), message: message.into() }])
+}

@@ -1,0 +1,103 @@
+//! Following the files that a log is made of: when one changes, the log is read anew. It looks at folders, since editors and
+//! deployments put a new file in the place of the old one.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    thread,
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, bounded};
+use notify_debouncer_mini::{
+    DebounceEventResult, Debouncer, new_debouncer,
+    notify::{self, RecommendedWatcher, RecursiveMode},
+};
+
+use crate::live::Live;
+
+/// How long files must be quiet before they are read: several are often written together.
+const QUIET: Duration = Duration::from_millis(300);
+/// The link that Kubernetes turns to put new files of a `ConfigMap` in place; their own names have no event then.
+const CONFIG_MAP: &str = "..data";
+
+/// Follows the files of a log until the log is gone: `config`, `.env`, and the components that the revision in force names.
+///
+/// # Errors
+/// When the system offers no way to follow files, or the thread cannot be started.
+pub fn follow(live: &Arc<Live>, config: Option<PathBuf>) -> io::Result<()> {
+    let names: Arc<Mutex<BTreeSet<OsString>>> = Arc::default();
+    // One wish to look waits at most: it stands for all that came meanwhile.
+    let (changed, changes) = bounded(1);
+    let wanted = names.clone();
+    let debouncer = new_debouncer(QUIET, move |events: DebounceEventResult| {
+        if events.is_ok_and(|it| it.iter().any(|it| is_followed(&wanted, &it.path))) {
+            // Full: the look that is due sees this change as well.
+            let _ = changed.try_send(());
+        }
+    })
+    .map_err(io::Error::other)?;
+    let own = config.into_iter().chain([PathBuf::from(".env")]).collect();
+    let mut followed = Followed { own, names, folders: BTreeSet::new(), debouncer };
+    followed.update(live)?;
+    let live = Arc::downgrade(live);
+    thread::Builder::new()
+        .name("log-watch".to_owned())
+        .spawn(move || look(&live, &changes, &mut followed))?;
+    Ok(())
+}
+
+fn look(live: &Weak<Live>, changes: &Receiver<()>, followed: &mut Followed) {
+    while changes.recv().is_ok() {
+        let Some(live) = live.upgrade() else { return };
+        // What is wrong was logged.
+        let _ = live.reload();
+        // A folder that cannot be followed was told of when it was new; its files can be read by `bucksaw reload`.
+        let _ = followed.update(&live);
+    }
+}
+
+struct Followed {
+    own: Vec<PathBuf>,
+    /// File names, without their folders: what has the same name in another followed folder costs one look too many.
+    names: Arc<Mutex<BTreeSet<OsString>>>,
+    folders: BTreeSet<PathBuf>,
+    debouncer: Debouncer<RecommendedWatcher>,
+}
+
+impl Followed {
+    /// Follows what the revision in force is made of, and what a refused change may have named.
+    fn update(&mut self, live: &Live) -> io::Result<()> {
+        let files: Vec<PathBuf> = self.own.iter().cloned().chain(live.files()).collect();
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.extend(files.iter().filter_map(|it| it.file_name()).map(OsString::from));
+        drop(names);
+        for file in &files {
+            let folder = file.parent().filter(|it| !it.as_os_str().is_empty());
+            let folder = folder.unwrap_or(Path::new(".")).to_owned();
+            if self.folders.contains(&folder) {
+                continue;
+            }
+            let watcher = self.debouncer.watcher();
+            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    self.folders.insert(folder);
+                }
+                Err(error) => return Err(not_followed(&folder, &error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_followed(names: &Mutex<BTreeSet<OsString>>, path: &Path) -> bool {
+    let names = names.lock().unwrap_or_else(PoisonError::into_inner);
+    path.file_name().is_some_and(|it| it == CONFIG_MAP || names.contains(it))
+}
+
+fn not_followed(folder: &Path, error: &notify::Error) -> io::Error {
+    io::Error::other(format!("{} cannot be followed: {error}", folder.display()))
+}

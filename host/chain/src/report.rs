@@ -1,0 +1,109 @@
+//! What failed and what was dropped since the log was last told, and the records that tell it: numbers and configured names.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use record::{Field, Name, Record, Severity, Stream, event, field};
+
+use crate::stage::StageError;
+
+/// How often dropped records are told: dropping is what such a plugin is for, so a line a batch would be noise.
+const DROPS_EVERY: Duration = Duration::from_secs(10);
+
+pub(crate) struct Reports {
+    /// By plugin and error: one record each, whatever their number.
+    failures: BTreeMap<(String, StageError), u64>,
+    /// By plugin and reason.
+    drops: BTreeMap<(String, Arc<str>), u64>,
+    drops_told: Instant,
+    /// Records whose editors failed, since somebody asked.
+    pub(crate) editor_failures: u64,
+}
+
+impl Reports {
+    pub(crate) fn new() -> Self {
+        Self {
+            failures: BTreeMap::new(),
+            drops: BTreeMap::new(),
+            drops_told: Instant::now(),
+            editor_failures: 0,
+        }
+    }
+
+    pub(crate) fn failed(&mut self, plugin: &str, error: StageError) {
+        *self.failures.entry((plugin.to_owned(), error)).or_default() += 1;
+    }
+
+    pub(crate) fn dropped(&mut self, plugin: &str, reason: Arc<str>) {
+        *self.drops.entry((plugin.to_owned(), reason)).or_default() += 1;
+    }
+
+    /// Records about what failed.
+    pub(crate) fn take_failures(&mut self, now: (i64, i32)) -> Vec<Record> {
+        let tell = |((plugin, error), times): ((String, StageError), u64)| {
+            let event = match error {
+                StageError::BreakerOpen => event::PLUGIN_OPENED,
+                it if it.is_trap() => event::PLUGIN_TRAPPED,
+                _ => event::PLUGIN_FAILED,
+            };
+            let fields = vec![
+                Field::new(field::PLUGIN, plugin),
+                Field::new(field::PLUGIN_ERROR, error.name()),
+                Field::new(field::RECORDS, number(times)),
+            ];
+            internal(now, Severity::ERROR, event, fields)
+        };
+        std::mem::take(&mut self.failures).into_iter().map(tell).collect()
+    }
+
+    /// What failed while failures were told is not told: that would have no end.
+    pub(crate) fn forget_failures(&mut self) {
+        self.failures.clear();
+    }
+
+    pub(crate) fn are_drops_due(&self) -> bool {
+        self.drops_told.elapsed() >= DROPS_EVERY
+    }
+
+    /// Records about what editors dropped.
+    pub(crate) fn take_drops(&mut self, now: (i64, i32)) -> Vec<Record> {
+        self.drops_told = Instant::now();
+        let tell = |((plugin, reason), times): ((String, Arc<str>), u64)| {
+            let fields = vec![
+                Field::new(field::PLUGIN, plugin),
+                Field::new(field::PLUGIN_ERROR, &*reason),
+                Field::new(field::DROPPED, number(times)),
+            ];
+            internal(now, Severity::INFO, event::LOG_DROPPED, fields)
+        };
+        std::mem::take(&mut self.drops).into_iter().map(tell).collect()
+    }
+}
+
+/// A count as a field holds it.
+pub(crate) fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// A record of the server's own, outside any request.
+pub(crate) fn internal(
+    (time, utc_offset): (i64, i32),
+    severity: Severity,
+    event: &'static str,
+    fields: Vec<Field>,
+) -> Record {
+    Record {
+        time,
+        utc_offset,
+        severity,
+        event: Name::Borrowed(event),
+        stream: Stream::App,
+        context: None,
+        seq: 0,
+        stub: None,
+        fields,
+    }
+}

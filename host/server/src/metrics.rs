@@ -1,0 +1,36 @@
+//! `GET /metrics`: what Prometheus scrapes. It knows how the text is sent; what it says is the application's.
+
+use axum::{
+    extract::State,
+    http::header,
+    response::{IntoResponse as _, Response},
+};
+
+use crate::state::App;
+
+pub(crate) const ROUTE: &str = "/metrics";
+
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub(crate) async fn metrics(State(app): State<App>) -> Response {
+    answer(app.metrics())
+}
+
+pub(crate) fn answer(text: String) -> Response {
+    ([(header::CONTENT_TYPE, TEXT)], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_type_names_the_version_of_the_format() {
+        let (parts, body) = answer("up 1\n".to_owned()).into_parts();
+        let types: Vec<_> = parts.headers.get_all(header::CONTENT_TYPE).iter().collect();
+        assert_eq!(types, ["text/plain; version=0.0.4; charset=utf-8"]);
+        assert_eq!(to_bytes(body, 64).await.unwrap(), "up 1\n");
+    }
+}
