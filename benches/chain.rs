@@ -8,6 +8,8 @@ mod corpus;
 mod measure;
 #[path = "support/native.rs"]
 mod native;
+#[path = "support/smoke.rs"]
+mod smoke;
 
 use std::{marker::PhantomData, sync::Arc};
 
@@ -62,7 +64,7 @@ fn formats(formatter: &mut dyn Formatter, released: &[Released], size: usize) ->
 }
 
 fn main() {
-    let (records, rounds) = if measure::is_smoke() { (500, 1) } else { (10_000, 15) };
+    let (records, rounds) = if smoke::is_smoke() { (500, 1) } else { (10_000, 15) };
     let corpus = corpus::corpus(records);
     let runtime = Runtime::new(Arc::new(()), None).unwrap_or_else(|error| panic!("{error}"));
     let redact = load(&runtime, "redact", "{}");

@@ -5,6 +5,8 @@
 
 #[path = "support/measure.rs"]
 mod measure;
+#[path = "support/smoke.rs"]
+mod smoke;
 
 use std::{
     fs::File,
@@ -125,7 +127,7 @@ fn pipeline() -> Pipeline {
 }
 
 fn main() {
-    let (requests, rounds) = if measure::is_smoke() { (50, 1) } else { (2_000, 30) };
+    let (requests, rounds) = if smoke::is_smoke() { (50, 1) } else { (2_000, 30) };
     let pipeline = pipeline();
     let ours = Dispatch::new(tracing_subscriber::registry().with(pipeline.layer()));
     let path = std::env::temp_dir().join(format!("bucksaw-bench-{}.log", std::process::id()));

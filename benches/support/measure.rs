@@ -2,11 +2,6 @@
 
 use std::{hint::black_box, time::Instant};
 
-/// Whether this is a smoke run, which shows that the benchmark works and measures nothing.
-pub(crate) fn is_smoke() -> bool {
-    std::env::args().any(|it| it == "--smoke") || std::env::var_os("BENCH_SMOKE").is_some()
-}
-
 /// The shortest of several turns of each, in seconds. `prepare` is not timed.
 pub(crate) fn best<T, A, B>(
     rounds: usize,

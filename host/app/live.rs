@@ -3,7 +3,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -13,7 +13,7 @@ use plugin::Runtime;
 use crate::{
     assemble,
     clock::SystemClock,
-    config::{Config, Problem, Problems, Source},
+    config::{self, Config, Problem, Problems, Source},
     env::Vars,
     load::Invalid,
     outputs::Outputs,
@@ -32,8 +32,18 @@ pub struct Live {
     read: Read,
     /// What the program was started with: some of it stays until the next start.
     started_with: Arc<Kept>,
-    /// One change at a time; the fingerprint of the last one that was refused.
-    refused: Mutex<Option<String>>,
+    /// One change at a time.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What was wrong with the last change, if it was refused: told once.
+    refused: Option<String>,
+    /// Fingerprint of the last change that was taken over, whether or not it was taken back since.
+    installed: Option<String>,
+    /// Components that the last configuration named, be it in force or not.
+    tried: Vec<PathBuf>,
 }
 
 /// What became of a wish to change the log.
@@ -71,7 +81,7 @@ impl Live {
         })?;
         let started_with = Kept::of(&pipeline.revisions().current())
             .ok_or_else(|| problem("log", "the revision is not this program's own"))?;
-        Ok(Self { pipeline, runtime, read, started_with, refused: Mutex::default() })
+        Ok(Self { pipeline, runtime, read, started_with, state: Mutex::default() })
     }
 
     /// What the revision in force was made of.
@@ -86,12 +96,17 @@ impl Live {
 
     /// Files whose change may change the log: the components and their fixtures.
     pub fn files(&self) -> Vec<PathBuf> {
-        let kept = self.kept();
-        let sources = kept.config.plugins.iter().filter_map(|it| match &it.source {
-            Source::File(path) => Some(path.clone()),
-            Source::Builtin(_) => None,
-        });
-        sources.flat_map(|it| [it.with_extension("fixtures.jsonl"), it]).collect()
+        let mut files = components(&self.kept().config);
+        files.extend(self.state().tried.iter().cloned());
+        files.into_iter().flat_map(|it| [it.with_extension("fixtures.jsonl"), it]).collect()
+    }
+
+    /// As [`Live::reload`], after a file has changed: what was taken back stays so until its files say something else.
+    ///
+    /// # Errors
+    /// As [`Live::reload`].
+    pub fn follow(&self) -> Result<Change, Problems> {
+        self.change(false)
     }
 
     /// Reads the configuration and every component again, and puts what they say in force.
@@ -99,26 +114,31 @@ impl Live {
     /// # Errors
     /// Every problem at once; everything is then as it was. Each is logged (`chain.refused`), the same ones once.
     pub fn reload(&self) -> Result<Change, Problems> {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.try_reload() {
+        self.change(true)
+    }
+
+    fn change(&self, again: bool) -> Result<Change, Problems> {
+        let mut state = self.state();
+        match self.try_change(&mut state, again) {
             Ok(it) => {
-                *refused = None;
+                state.refused = None;
                 Ok(it)
             }
             Err(problems) => {
                 let told: Vec<String> = problems.0.iter().map(Problem::to_string).collect();
                 let told = told.join("; ");
-                if refused.as_ref() != Some(&told) {
+                if state.refused.as_ref() != Some(&told) {
                     self.pipeline.refuse(&format!("the log was not changed: {told}"));
-                    *refused = Some(told);
+                    state.refused = Some(told);
                 }
                 Err(problems)
             }
         }
     }
 
-    fn try_reload(&self) -> Result<Change, Problems> {
+    fn try_change(&self, state: &mut State, again: bool) -> Result<Change, Problems> {
         let (config, vars) = (self.read)().map_err(|it| it.problems)?;
+        state.tried = components(&config);
         let now = self.kept();
         let alerts = if config.alerts == now.config.alerts {
             now.alerts.clone()
@@ -130,11 +150,13 @@ impl Live {
         let plugins = Plugins::load(&config, &runtime, &now.plugins)?;
         let outputs = Outputs::open(&config, &vars, &now.outputs)?;
         let next = Kept::new(config, plugins, outputs, alerts);
-        if next.fingerprint == now.fingerprint {
+        let taken_back = !again && state.installed.as_ref() == Some(&next.fingerprint);
+        if next.fingerprint == now.fingerprint || taken_back {
             return Ok(Change::Same);
         }
         replay::require(&now, &next)?;
         let at_next_start = self.started_with.config.restart_keys(&next.config);
+        state.installed = Some(next.fingerprint.clone());
         let revised = self.pipeline.install(assemble::chains(next));
         if !at_next_start.is_empty() {
             tracing::warn!(
@@ -151,8 +173,12 @@ impl Live {
     /// # Errors
     /// When there is none.
     pub fn rollback(&self) -> Result<Revised, NoEarlier> {
-        let _one = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self.state();
         self.pipeline.rollback()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs what was logged through its chains, writes it, and posts the alerts that wait, before the deadline.
@@ -161,6 +187,15 @@ impl Live {
         self.kept().alerts.close(deadline);
         drained
     }
+}
+
+/// The files of components that a configuration names.
+fn components(config: &Config) -> Vec<PathBuf> {
+    let file = |it: &config::Plugin| match &it.source {
+        Source::File(path) => Some(path.clone()),
+        Source::Builtin(_) => None,
+    };
+    config.plugins.iter().filter_map(file).collect()
 }
 
 fn problem(key: &str, message: impl Into<String>) -> Problems {

@@ -21,6 +21,8 @@ struct Loaded {
     settings: plugin::Settings,
     /// SHA-256 of the component.
     digest: String,
+    /// SHA-256 of its fixtures; empty without any.
+    examples: String,
 }
 
 impl Plugins {
@@ -133,9 +135,16 @@ fn load(
     let settings = config.settings.clone();
     // One that reaches out is loaded anew: what it reaches may have changed.
     let reaches_out = settings.grants != plugin::Grants::default();
-    let same = |it: &&Loaded| !reaches_out && it.digest == digest && it.settings == settings;
+    let examples = match &config.source {
+        Source::File(path) => fs::read(path.with_extension("fixtures.jsonl")).ok(),
+        Source::Builtin(_) => None,
+    };
+    let examples = examples.map(|it| sha256(&it)).unwrap_or_default();
+    let same = |it: &&Loaded| {
+        !reaches_out && it.digest == digest && it.examples == examples && it.settings == settings
+    };
     if let Some(it) = before.0.get(&settings.name).filter(same) {
-        return Ok(Loaded { plugin: it.plugin.clone(), settings, digest });
+        return Ok(Loaded { plugin: it.plugin.clone(), settings, digest, examples });
     }
     let plugin = Plugin::load(runtime, &bytes, settings.clone()).map_err(|error| {
         let key = match &error {
@@ -148,7 +157,7 @@ fn load(
         (key, error.to_string())
     })?;
     if let Source::File(path) = &config.source {
-        fixtures::run(runtime, &bytes, path, &settings).map_err(|it| ("source", it))?;
+        fixtures::run(&runtime.aside(), &bytes, path, &settings).map_err(|it| ("source", it))?;
     }
-    Ok(Loaded { plugin, settings, digest })
+    Ok(Loaded { plugin, settings, digest, examples })
 }

@@ -12,10 +12,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, bounded};
-use notify_debouncer_mini::{
-    DebounceEventResult, Debouncer, new_debouncer,
-    notify::{self, RecommendedWatcher, RecursiveMode},
-};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
 
 use crate::live::Live;
 
@@ -33,15 +30,19 @@ pub fn follow(live: &Arc<Live>, config: Option<PathBuf>) -> io::Result<()> {
     // One wish to look waits at most: it stands for all that came meanwhile.
     let (changed, changes) = bounded(1);
     let wanted = names.clone();
-    let debouncer = new_debouncer(QUIET, move |events: DebounceEventResult| {
-        if events.is_ok_and(|it| it.iter().any(|it| is_followed(&wanted, &it.path))) {
+    let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        // Reading is an event too, and a look reads.
+        let change = event.is_ok_and(|it| {
+            !it.kind.is_access() && it.paths.iter().any(|it| is_followed(&wanted, it))
+        });
+        if change {
             // Full: the look that is due sees this change as well.
             let _ = changed.try_send(());
         }
     })
     .map_err(io::Error::other)?;
     let own = config.into_iter().chain([PathBuf::from(".env")]).collect();
-    let mut followed = Followed { own, names, folders: BTreeSet::new(), debouncer };
+    let mut followed = Followed { own, names, folders: BTreeSet::new(), watcher };
     followed.update(live)?;
     let live = Arc::downgrade(live);
     thread::Builder::new()
@@ -52,9 +53,10 @@ pub fn follow(live: &Arc<Live>, config: Option<PathBuf>) -> io::Result<()> {
 
 fn look(live: &Weak<Live>, changes: &Receiver<()>, followed: &mut Followed) {
     while changes.recv().is_ok() {
+        while changes.recv_timeout(QUIET).is_ok() {}
         let Some(live) = live.upgrade() else { return };
         // What is wrong was logged.
-        let _ = live.reload();
+        let _ = live.follow();
         // A folder that cannot be followed was told of when it was new; its files can be read by `bucksaw reload`.
         let _ = followed.update(&live);
     }
@@ -65,7 +67,7 @@ struct Followed {
     /// File names, without their folders: what has the same name in another followed folder costs one look too many.
     names: Arc<Mutex<BTreeSet<OsString>>>,
     folders: BTreeSet<PathBuf>,
-    debouncer: Debouncer<RecommendedWatcher>,
+    watcher: RecommendedWatcher,
 }
 
 impl Followed {
@@ -81,8 +83,7 @@ impl Followed {
             if self.folders.contains(&folder) {
                 continue;
             }
-            let watcher = self.debouncer.watcher();
-            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
+            match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) => {
                     self.folders.insert(folder);
                 }

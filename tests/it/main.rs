@@ -13,6 +13,8 @@ mod alerts;
 mod chains;
 // `check`, `run`, the exit codes, and where the log level comes from.
 mod cli;
+// Answers that are logged while they are made.
+mod deltas;
 // Whatever a plugin does wrong costs log content at most.
 mod faults;
 // User text cannot make, end or disguise a line.
@@ -23,8 +25,14 @@ mod golden;
 mod guide_commands;
 // No canary leaves the chain, whatever becomes of the plugin that redacts.
 mod leaks;
+// The log changes while the server runs: files, the admin API, rollback, the cache.
+mod live;
 // The OpenAI API over raw HTTP.
 mod openai;
+// Two configurations at the same records, offline and before a change.
+mod replay;
+// Another chain's work is compared, and never written.
+mod shadow;
 // SIGTERM under load, SIGHUP, rotation.
 mod shutdown;
 // Starting and stopping the program, and talking to it.

@@ -50,6 +50,7 @@ fn log(old: &Log, new: &Log) -> Vec<&'static str> {
         ("log.workers", old.workers == new.workers),
         ("log.queue", old.queue == new.queue),
         ("log.cache", old.cache == new.cache),
+        ("log.watch", old.watch == new.watch),
         ("log.response_deltas", old.response_deltas == new.response_deltas),
     ])
 }
@@ -122,7 +123,7 @@ mod tests {
         check(
             "",
             "handle = []\n[chains.raw]\noutputs = [\"console\"]\n[plugins.json]\n[log]\nlevel = \"DEBUG\"\n\
-             locale = \"en\"\nalways = [\"redact\"]\nwatch = false\nrollback_after = 1\nreplay = \"x\"\n\
+             locale = \"en\"\nalways = [\"redact\"]\nrollback_after = 1\nreplay = \"x\"\n\
              [[route]]\nwhen = { sample = 0.5 }\nchain = \"raw\"",
             &[],
         );

@@ -139,7 +139,9 @@ impl Chain {
         let mut whole = Vec::new();
         for record in batch {
             let is_delta = record.event == event::RESPONSE_DELTA;
-            let ends = event::TERMINAL.contains(&record.event.as_ref());
+            // The whole comes after its parts.
+            let ends = record.event == event::RESPONSE_CONTENT
+                || event::TERMINAL.contains(&record.event.as_ref());
             if !is_delta && !ends {
                 whole.push(record);
                 continue;

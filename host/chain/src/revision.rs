@@ -8,6 +8,7 @@ use std::{
         Arc, Mutex, PoisonError, RwLock, Weak,
         atomic::{AtomicU8, Ordering::Relaxed},
     },
+    time::{Duration, Instant},
 };
 
 use record::Severity;
@@ -20,6 +21,8 @@ use crate::{
 
 /// Earlier revisions that can be gone back to. Each holds its compiled plugins and keeps its outputs open.
 const HISTORY_MAX: usize = 8;
+/// Failures that are further apart say nothing about a change: a poison record now and then is what stubs are for.
+const FAILURES_WITHIN: Duration = Duration::from_secs(600);
 
 /// All chains of one configuration.
 pub struct Chains {
@@ -58,8 +61,9 @@ struct State {
     /// The latest is at the back.
     history: VecDeque<(u64, Arc<Chains>)>,
     live: BTreeMap<u64, Weak<Revision>>,
-    /// Records for which an editor of the present revision failed.
+    /// Records for which an editor of the present revision failed, and since when they are counted.
     failures: u64,
+    failing_since: Instant,
 }
 
 /// A change that was made.
@@ -140,7 +144,13 @@ impl Revisions {
         let first =
             Arc::new(Revision { number: 1, chains: Arc::new(chains), ready: Mutex::new(ready) });
         let live = BTreeMap::from([(1, Arc::downgrade(&first))]);
-        let state = State { last: 1, history: VecDeque::new(), live, failures: 0 };
+        let state = State {
+            last: 1,
+            history: VecDeque::new(),
+            live,
+            failures: 0,
+            failing_since: Instant::now(),
+        };
         let level = AtomicU8::new(first.chains.level.number());
         Self { current: RwLock::new(first), level, state: Mutex::new(state) }
     }
@@ -223,6 +233,12 @@ impl Revisions {
         let max = current.chains.failures_max;
         if current.number != number || max == 0 {
             return None;
+        }
+        if state.failing_since.elapsed() > FAILURES_WITHIN {
+            state.failures = 0;
+        }
+        if state.failures == 0 {
+            state.failing_since = Instant::now();
         }
         state.failures += records;
         if state.failures < max {

@@ -78,14 +78,14 @@ impl Sessions {
         session.look(false, editors, reports)
     }
 
-    /// The request of this terminal record is over: releases the rest of its text.
+    /// This record of a request ends its text, whose rest is released before it.
     pub(crate) fn finish(
         &mut self,
-        terminal: &Record,
+        last: &Record,
         editors: &mut Editors,
         reports: &mut Reports,
     ) -> Option<Released> {
-        let id = &terminal.context.as_ref()?.request_id;
+        let id = &last.context.as_ref()?.request_id;
         self.0.remove(id)?.look(true, editors, reports)
     }
 

@@ -64,6 +64,12 @@ impl Runtime {
         Self { alerts, ..self.clone() }
     }
 
+    /// The same engine and cache, with no alert channel and stores of its own: for trying a plugin without effect.
+    #[must_use]
+    pub fn aside(&self) -> Self {
+        Self { alerts: Arc::new(()), states: Arc::default(), ..self.clone() }
+    }
+
     /// Where compiled components are kept, for its counts.
     pub fn cache(&self) -> Option<&Cache> {
         self.cache.as_deref()

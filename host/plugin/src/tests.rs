@@ -1,9 +1,14 @@
 //! Real components, good and hostile, behind the traits of the chain.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use chain::{Chain, Editor, Ellipsis, Replacer, Source, Spec, StageError, Tools, Verdict};
-use record::{Field, Record, Severity, Stream, Value, field};
+use record::{Field, Record, RequestContext, Severity, Stream, Value, event, field};
 
 use crate::{
     Cache, Grants, Limits, LoadError, Plugin, Role, Runtime, Settings, bindings::v0_1::state::Host,
@@ -296,3 +301,98 @@ fn a_store_is_lent_once_set_up_has_ended() {
     guest.remove(key());
     assert_eq!(guest.get(key()), None);
 }
+
+/// What redact releases of a text that arrives in these parts, after each of them and at the end.
+fn stream(plugin: &Plugin, parts: &[&str]) -> Vec<String> {
+    let mut chain = chain(&[plugin]);
+    let id = "a1b2c3d4-0000-4000-8000-000000000000".to_owned();
+    let context = Some(Arc::new(RequestContext::new(id, "test".into())));
+    let deltas = parts.iter().map(|it| Record {
+        event: event::RESPONSE_DELTA.into(),
+        context: context.clone(),
+        fields: vec![Field::new(field::RESPONSE_DELTA, *it)],
+        ..record("")
+    });
+    let last = Record {
+        event: event::REQUEST_FINISHED.into(),
+        context: context.clone(),
+        fields: vec![],
+        ..record("")
+    };
+    let mut released = String::new();
+    let mut seen = Vec::new();
+    for it in deltas.chain([last]).collect::<Vec<_>>() {
+        for it in chain.edit(vec![it]) {
+            assert!(it.stub.is_none(), "{it:?}");
+            if let Some(Value::Text(text)) = it.get(field::RESPONSE_DELTA) {
+                released.push_str(text);
+            }
+        }
+        seen.push(released.clone());
+    }
+    seen
+}
+
+/// Pieces of texts, secrets among them.
+const PIECES: &[&str] = &[
+    "kim.minsu@example.co.kr",
+    "010-1234-5678",
+    "4111 1111 1111 1111",
+    "900101-1234567",
+    "203.0.113.77",
+    "DE89370400440532013000",
+    "sk-proj-abcDEF0123456789abcDEF0123456789",
+    "이미지에는 세 개의 ",
+    "the year 2026 and 17 pages ",
+    " 👩‍💻, ",
+    "\n",
+    "@",
+    "-",
+    "1234",
+    " ",
+];
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 48, failure_persistence: None, ..Default::default()
+    })]
+
+    #[test]
+    fn a_text_in_parts_is_redacted_as_a_whole(
+        pieces in proptest::collection::vec(0..PIECES.len(), 0..160),
+        sizes in proptest::collection::vec(1_usize..70, 1..20),
+        secrets in proptest::bool::ANY,
+    ) {
+        let config = match secrets {
+            true => "{}",
+            false => r#"{"kinds":["email","phone","card","krn","ip","iban"]}"#,
+        };
+        let mut settings = settings(config);
+        settings.limits = Limits::default();
+        let bytes = component("plugins/components/redact.wasm");
+        let plugin = Plugin::load(&RUNTIME, &bytes, settings).unwrap();
+        let text: String = pieces.iter().map(|it| PIECES[*it]).collect();
+        let mut parts = Vec::new();
+        let mut rest = text.as_str();
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (part, more) = rest.split_at(rest.ceil_char_boundary(*size));
+            parts.push(part);
+            rest = more;
+        }
+        let whole = stream(&plugin, &[&text]).pop().unwrap();
+        let seen = stream(&plugin, &parts);
+        proptest::prop_assert_eq!(seen.last(), Some(&whole));
+        for it in seen {
+            proptest::prop_assert!(whole.starts_with(&it), "{it:?} was released of {whole:?}");
+        }
+    }
+}
+
+/// Compiling redact once is enough.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap().keep();
+    Runtime::new(Arc::new(()), Some(Cache::open(&folder.join("cache")).unwrap())).unwrap()
+});

@@ -8,7 +8,9 @@ use sdk::{
 use crate::{Config, Kind, Kinds, Match, config, guard, scan};
 
 /// A private key of 8,192 bits is the longest thing that is looked for; everything else is much shorter.
-const LONGEST_MATCH: u32 = 8 * 1024;
+const LONGEST_SECRET: u32 = 8 * 1024;
+/// An e-mail address has up to 320 bytes, and what is looked at behind one a few more.
+const LONGEST_OTHER: u32 = 512;
 
 #[derive(Debug)]
 pub struct Redact {
@@ -46,8 +48,12 @@ impl Plugin for Redact {
                 .zip(&config.patterns)
                 .map(|(id, it)| Pattern { id, regex: it.regex.clone() })
                 .collect(),
-            // Nobody knows how long a match of a team's own pattern may be.
-            longest_match: if config.patterns.is_empty() { LONGEST_MATCH } else { 0 },
+            longest_match: match kinds.has(Kind::Secret) {
+                // Nobody knows how long a match of a team's own pattern may be.
+                _ if !config.patterns.is_empty() => 0,
+                true => LONGEST_SECRET,
+                false => LONGEST_OTHER,
+            },
             // Hits of patterns are shown without being asked for.
             guards: vec![Guard { min_bytes: 0, regex: guard::regex(kinds) }],
         };

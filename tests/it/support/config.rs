@@ -12,6 +12,7 @@ pub(crate) struct Config {
     edit: Vec<String>,
     handle: Vec<String>,
     outputs: Vec<(String, String)>,
+    chain: String,
     more: String,
 }
 
@@ -72,6 +73,12 @@ impl Config {
         self.plugin(name, "")
     }
 
+    /// More of the default chain.
+    pub(crate) fn chain(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.chain, "{lines}");
+        self
+    }
+
     /// An output of the default chain.
     pub(crate) fn output(mut self, name: &str, lines: &str) -> Self {
         self.outputs.push((name.to_owned(), lines.to_owned()));
@@ -116,7 +123,8 @@ impl Config {
         table(
             "chains.default",
             &format!(
-                "edit = {edit:?}\nhandle = {handle:?}\noutputs = {outputs:?}\nallow_raw_content = {raw}"
+                "edit = {edit:?}\nhandle = {handle:?}\noutputs = {outputs:?}\nallow_raw_content = {raw}\n{}",
+                self.chain
             ),
         );
         text + &self.more

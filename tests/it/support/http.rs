@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use ureq::http::{HeaderMap, Request, Response};
 
-use super::Server;
+use super::{Server, eventually};
 
 /// Longest silence of a server that is still taken for alive.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -67,6 +67,18 @@ impl Server {
     /// `/v1/chat/completions` with one message of a user, greedy unless `more` says otherwise.
     pub(crate) fn chat(&self, text: &str, more: &Value) -> Answer {
         self.post("/v1/chat/completions", &chat_body(text, more))
+    }
+
+    /// A sample of `/metrics`, by its name and labels as they stand there; 0 when it is not there.
+    pub(crate) fn metric(&self, series: &str) -> u64 {
+        let text = self.get("/metrics").text;
+        let value = text.lines().find_map(|it| it.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0, |it| it.parse().unwrap())
+    }
+
+    /// Waits until a sample has this value.
+    pub(crate) fn reaches(&self, series: &str, value: u64) {
+        eventually(&format!("{series} {value}"), || (self.metric(series) == value).then_some(()));
     }
 
     pub(crate) fn send(

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -43,7 +43,11 @@ impl Server {
     }
 
     pub(crate) fn start_with(config: &Config, variables: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::start_in(tempfile::tempdir().unwrap(), config, variables)
+    }
+
+    /// In a folder that may hold files already.
+    pub(crate) fn start_in(folder: TempDir, config: &Config, variables: &[(&str, &str)]) -> Self {
         fs::write(folder.path().join(CONFIG), config.text()).unwrap();
         let child = program(folder.path())
             .args(["serve", "--config", CONFIG])
@@ -74,6 +78,23 @@ impl Server {
     /// `127.0.0.1:PORT`.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Puts another configuration in the place of the server's own.
+    pub(crate) fn configure(&self, text: &str) {
+        self.replace(CONFIG, text.as_bytes());
+    }
+
+    /// Puts a file into the server's folder as deployments do: whole, in the place of the one that has the name already.
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) {
+        let next = self.path(&format!("{name}.next"));
+        fs::write(&next, bytes).unwrap();
+        fs::rename(next, self.path(name)).unwrap();
+    }
+
+    /// Runs another command of the program, to its end, with the server's configuration.
+    pub(crate) fn command(&self, name: &str) -> Output {
+        program(self.folder.path()).args([name, "--config", CONFIG]).output().unwrap()
     }
 
     /// A file in the server's folder.
