@@ -119,6 +119,7 @@ fn pipeline() -> Pipeline {
         replacer: Replacer::new(Ellipsis::Korean, b"key"),
         level: Severity::INFO,
         failures_max: 0,
+        taken_over: Default::default(),
         kept: Arc::new(()),
     };
     let clock = Arc::new(SystemClock::new());

@@ -135,6 +135,7 @@ fn chains(
         replacer: Replacer::new(Ellipsis::English, PSEUDONYM_KEY),
         level: Severity::INFO,
         failures_max: FAILURES_MAX,
+        taken_over: Default::default(),
         // Whatever you like to keep as long as the last request that uses these chains.
         kept: Arc::new(()),
     })

@@ -28,6 +28,7 @@ pub fn chains(kept: Kept) -> Chains {
         replacer: replacer(&config.log),
         level: config.log.level,
         failures_max: config.log.rollback_after,
+        taken_over: plugins.taken_over(),
         kept: Arc::new(kept),
     }
 }

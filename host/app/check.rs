@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use chain::escape::escape;
 use plugin::Runtime;
 
 use crate::{
@@ -16,6 +17,9 @@ use crate::{
     load::{Invalid, Source},
     plugins::Plugins,
 };
+
+/// Characters of a plugin's own words that are shown.
+const OWN_CHARS_MAX: usize = 300;
 
 /// Prints what the configuration selects when it is good.
 ///
@@ -49,7 +53,13 @@ pub fn check(args: &cli::Check) -> Result<()> {
         let Some(plugin) = plugins.get(name) else { continue };
         let about = plugin.description();
         let (role, reads) = (plugin.role().name(), plugin.reads().join(", "));
-        writeln!(out, "  plugin {name}: {} {} ({role}; reads {reads})", about.name, about.version)?;
+        // What a plugin says of itself must not look like more than that.
+        let own = |text: &str| {
+            let short: String = text.chars().take(OWN_CHARS_MAX).collect();
+            escape(&short).into_owned()
+        };
+        let (own_name, version, reads) = (own(&about.name), own(&about.version), own(&reads));
+        writeln!(out, "  plugin {name}: {own_name} {version} ({role}; reads {reads})")?;
     }
     for it in &config.chains {
         writeln!(out, "  chain {}", describe(it))?;

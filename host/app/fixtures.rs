@@ -10,7 +10,12 @@
 //! An editor is expected to leave fields so, to have the record `dropped`, or `withheld`; a formatter to write lines; a handler
 //! to take the record. Without `config`, the fixture runs with the one that the plugin is given here.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chain::{Chain, Ellipsis, Released, Replacer, Spec, Tools};
 use plugin::{Plugin, Role, Runtime, Settings};
@@ -23,6 +28,8 @@ use crate::records;
 /// Examples of one plugin, and the bytes of their file: more is a test suite, not a check at load.
 const FIXTURES_MAX: usize = 256;
 const FILE_BYTES_MAX: u64 = 1 << 20;
+/// All examples of one plugin: a rollback waits for a change that is being tried.
+const TIME_MAX: Duration = Duration::from_secs(30);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,7 +59,11 @@ pub(crate) fn run(
     }
     let text = fs::read_to_string(&file).map_err(|it| format!("{name} cannot be read: {it}"))?;
     let lines = text.lines().enumerate().filter(|(_, it)| !it.trim().is_empty());
+    let start = Instant::now();
     for (at, line) in lines.take(FIXTURES_MAX) {
+        if start.elapsed() > TIME_MAX {
+            return Err(format!("{name} takes over {} seconds", TIME_MAX.as_secs()));
+        }
         let line_number = at + 1;
         let fixture: Fixture =
             serde_json::from_str(line).map_err(|it| format!("{name}, line {line_number}: {it}"))?;

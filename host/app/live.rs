@@ -3,7 +3,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Instant,
 };
 
@@ -44,6 +44,8 @@ struct State {
     installed: Option<String>,
     /// Components that the last configuration named, be it in force or not.
     tried: Vec<PathBuf>,
+    /// Alert channels of revisions that may still have requests.
+    alerts: Vec<Weak<sink::Webhooks>>,
 }
 
 /// What became of a wish to change the log.
@@ -143,6 +145,8 @@ impl Live {
         let alerts = if config.alerts == now.config.alerts {
             now.alerts.clone()
         } else {
+            state.alerts.retain(|it| it.strong_count() > 0);
+            state.alerts.push(Arc::downgrade(&now.alerts));
             let started = sink::Webhooks::start(config.alerts.clone());
             Arc::new(started.map_err(|it| problem("alerts", it.to_string()))?)
         };
@@ -150,8 +154,12 @@ impl Live {
         let plugins = Plugins::load(&config, &runtime, &now.plugins)?;
         let outputs = Outputs::open(&config, &vars, &now.outputs)?;
         let next = Kept::new(config, plugins, outputs, alerts);
-        let taken_back = !again && state.installed.as_ref() == Some(&next.fingerprint);
-        if next.fingerprint == now.fingerprint || taken_back {
+        if next.fingerprint == now.fingerprint {
+            state.installed = Some(next.fingerprint);
+            return Ok(Change::Same);
+        }
+        if !again && state.installed.as_ref() == Some(&next.fingerprint) {
+            // It was in force, and was taken back.
             return Ok(Change::Same);
         }
         replay::require(&now, &next)?;
@@ -185,6 +193,8 @@ impl Live {
     pub fn shutdown(&self, deadline: Instant) -> Drained {
         let drained = self.pipeline.shutdown(deadline);
         self.kept().alerts.close(deadline);
+        let earlier = std::mem::take(&mut self.state().alerts);
+        earlier.iter().filter_map(Weak::upgrade).for_each(|it| it.close(deadline));
         drained
     }
 }

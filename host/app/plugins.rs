@@ -1,7 +1,10 @@
 //! Loading the plugins of a configuration, and checking that each can stand where the configuration puts it. What another
 //! revision loaded already is taken over.
 
-use std::{collections::HashMap, fs, io};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs, io,
+};
 
 use plugin::{LoadError, Plugin, Role, Runtime};
 
@@ -23,6 +26,7 @@ struct Loaded {
     digest: String,
     /// SHA-256 of its fixtures; empty without any.
     examples: String,
+    taken_over: bool,
 }
 
 impl Plugins {
@@ -56,6 +60,12 @@ impl Plugins {
     /// SHA-256 of a plugin's component, in lower-case hexadecimal.
     pub fn digest(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(|it| it.digest.as_str())
+    }
+
+    /// Names of those that the revision before had in the same form.
+    pub fn taken_over(&self) -> BTreeSet<String> {
+        let same = self.0.iter().filter(|(_, it)| it.taken_over);
+        same.map(|(name, _)| name.clone()).collect()
     }
 
     /// Names of those that format.
@@ -144,7 +154,13 @@ fn load(
         !reaches_out && it.digest == digest && it.examples == examples && it.settings == settings
     };
     if let Some(it) = before.0.get(&settings.name).filter(same) {
-        return Ok(Loaded { plugin: it.plugin.clone(), settings, digest, examples });
+        return Ok(Loaded {
+            plugin: it.plugin.clone(),
+            settings,
+            digest,
+            examples,
+            taken_over: true,
+        });
     }
     let plugin = Plugin::load(runtime, &bytes, settings.clone()).map_err(|error| {
         let key = match &error {
@@ -159,5 +175,5 @@ fn load(
     if let Source::File(path) = &config.source {
         fixtures::run(&runtime.aside(), &bytes, path, &settings).map_err(|it| ("source", it))?;
     }
-    Ok(Loaded { plugin, settings, digest, examples })
+    Ok(Loaded { plugin, settings, digest, examples, taken_over: false })
 }

@@ -36,12 +36,14 @@ pub(crate) fn parse(line: &[u8], chain: &Arc<str>, (now, utc_offset): (i64, i32)
         _ => Map::from_iter([("message".to_owned(), Json::String(text.into_owned()))]),
     };
     let mut take = |names: &[&str]| names.iter().find_map(|it| object.shift_remove(*it));
-    let time = take(&["timestamp", "time", "ts", "@timestamp"]);
+    let time = take(&["timestamp", "time", "ts", "@timestamp", "time_unix_nano"]);
     let severity = take(&["severity_number", "severity_text", "severity", "level", "levelname"]);
     let event = take(&["event_name", "event"]);
     let request = take(&["request_id"]);
     let stream = take(&["stream"]);
     take(&["severity_text"]);
+    // Of another log's chains.
+    take(&["revision"]);
     let sequence = take(&["seq"]).and_then(|it| it.as_u64());
     let attributes = take(&["attributes"]);
     let mut fields = Vec::new();

@@ -99,10 +99,10 @@ fn notice(text: String) {
 fn run(engine_config: engine::Config, live: &Arc<Live>) -> Result<()> {
     let engine = engine::start(engine_config)
         .map_err(|error| anyhow!("the model cannot be loaded: {error}"))?;
-    let result = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(listen(&engine, live));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(listen(&engine, live));
+    // A change that an operator asked for may take minutes; the end does not wait for it.
+    runtime.shutdown_timeout(LAST_CALL);
     engine.shutdown();
     tracing::info!(target: "bucksaw", event = "server.stopped", bucksaw.notice = "server stopped");
     result
@@ -273,5 +273,7 @@ fn set_variables(config: &config::Engine) {
     }
 }
 
+/// How long work beside requests may take to end.
+const LAST_CALL: Duration = Duration::from_secs(1);
 /// How long the log may take to drain after a command that is not a server.
 pub(crate) const DRAIN: Duration = Duration::from_secs(30);

@@ -29,11 +29,13 @@ pub fn follow(live: &Arc<Live>, config: Option<PathBuf>) -> io::Result<()> {
     let names: Arc<Mutex<BTreeSet<OsString>>> = Arc::default();
     // One wish to look waits at most: it stands for all that came meanwhile.
     let (changed, changes) = bounded(1);
-    let wanted = names.clone();
+    let (wanted, first) = (names.clone(), changed.clone());
     let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
         // Reading is an event too, and a look reads.
         let change = event.is_ok_and(|it| {
-            !it.kind.is_access() && it.paths.iter().any(|it| is_followed(&wanted, it))
+            // The system lost events: any file may have changed.
+            it.need_rescan()
+                || (!it.kind.is_access() && it.paths.iter().any(|it| is_followed(&wanted, it)))
         });
         if change {
             // Full: the look that is due sees this change as well.
@@ -44,6 +46,8 @@ pub fn follow(live: &Arc<Live>, config: Option<PathBuf>) -> io::Result<()> {
     let own = config.into_iter().chain([PathBuf::from(".env")]).collect();
     let mut followed = Followed { own, names, folders: BTreeSet::new(), watcher };
     followed.update(live)?;
+    // What changed between the first reading and now had no event.
+    let _ = first.try_send(());
     let live = Arc::downgrade(live);
     thread::Builder::new()
         .name("log-watch".to_owned())

@@ -66,6 +66,7 @@ fn pipeline(output: &str) -> Pipeline {
         replacer: Replacer::new(Ellipsis::Korean, b"key"),
         level: Severity::INFO,
         failures_max: 0,
+        taken_over: Default::default(),
         kept: Arc::new(()),
     };
     let clock = Arc::new(|| (0_i64, 0_i32));

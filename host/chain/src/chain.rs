@@ -1,6 +1,9 @@
 //! A chain: ordered editors, then release, then handlers, then outputs.
 
-use std::sync::{Arc, atomic::Ordering::Relaxed};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use record::{Record, event};
 
@@ -92,7 +95,7 @@ impl Chain {
     pub fn run(&mut self, batch: Vec<Record>) {
         let released = self.edit(batch);
         self.emit(&released);
-        self.report();
+        self.report(false);
     }
 
     /// Reports what is left to report; nothing is run after it.
@@ -100,7 +103,7 @@ impl Chain {
         let now = self.tools.clock.now();
         let unfinished = self.sessions.finish_all(&mut self.editors, &mut self.reports);
         self.emit(&unfinished);
-        self.report();
+        self.report(true);
         let mut records = self.reports.take_drops(now);
         records.extend(self.shadow.iter_mut().filter_map(|it| it.report(now)));
         self.run_internal(records);
@@ -112,8 +115,8 @@ impl Chain {
         self.emit(&released);
     }
 
-    /// Records whose editors failed since this was last asked.
-    pub(crate) fn take_editor_failures(&mut self) -> u64 {
+    /// Records that each editor failed for since this was last asked.
+    pub(crate) fn take_editor_failures(&mut self) -> BTreeMap<String, u64> {
         std::mem::take(&mut self.reports.editor_failures)
     }
 
@@ -210,9 +213,9 @@ impl Chain {
     }
 
     /// Says what happened, as records of the chain's own: what failed once a batch, the rest now and then.
-    fn report(&mut self) {
+    fn report(&mut self, last: bool) {
         let now = self.tools.clock.now();
-        let mut records = self.reports.take_failures(now);
+        let mut records = self.reports.take_failures(now, last);
         if self.reports.are_drops_due() {
             records.extend(self.reports.take_drops(now));
         }

@@ -1,13 +1,17 @@
 //! Two chains at the same records: what the second does otherwise. Nothing is emitted, and a difference holds labels and places,
 //! never text.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use record::{Field, Record, Value};
 
 use crate::{
     chain::{Spec, Tools},
     editors::{Draft, Editors, State},
+    output::Output,
     released::Released,
     report::Reports,
     slot::Slot,
@@ -40,15 +44,18 @@ impl Difference {
     /// None when both did the same. Both drafts were traced.
     pub(crate) fn of(first: &Draft, second: &Draft) -> Option<Self> {
         let (a, b) = (taken(first), taken(second));
-        let covered = |it: &Taken, by: &[Taken]| by.iter().any(|other| overlap(other, it));
-        let of = |from: &[Taken], without: &[Taken]| -> Vec<Taken> {
-            from.iter().filter(|it| !covered(it, without)).cloned().collect()
+        let only = |from: &[Taken], covered: &[bool]| -> Vec<Taken> {
+            let left = from.iter().zip(covered).filter(|(_, covered)| !**covered);
+            left.map(|(it, _)| it.clone()).collect()
         };
-        let relabelled = a.iter().filter(|it| covered(it, b) && !b.contains(it)).cloned().collect();
+        let (of_a, of_b) = (covered(a, b), covered(b, a));
+        let same: BTreeSet<&Taken> = b.iter().collect();
+        let both = a.iter().zip(&of_a).filter(|(it, covered)| **covered && !same.contains(it));
+        let relabelled = both.map(|(it, _)| it.clone()).collect();
         let outcomes = (outcome(&first.state), outcome(&second.state));
         let difference = Self {
-            missed: of(a, b),
-            added: of(b, a),
+            missed: only(a, &of_a),
+            added: only(b, &of_b),
             relabelled,
             text_changed: texts(&first.state) != texts(&second.state),
             outcome: (outcomes.0 != outcomes.1).then_some(outcomes),
@@ -80,7 +87,7 @@ pub struct Comparison {
 /// Editors of a chain, and the formatter of each of its outputs, by the output's name.
 struct Side {
     editors: Editors,
-    formatters: BTreeMap<Arc<str>, Slot<dyn Formatter>>,
+    formatters: BTreeMap<Arc<str>, (Slot<dyn Formatter>, Arc<Output>)>,
 }
 
 impl Comparison {
@@ -95,7 +102,7 @@ impl Comparison {
         let mut differences: Vec<Option<Difference>> =
             first.iter().zip(&second).map(|(a, b)| Difference::of(a, b)).collect();
         let outputs = first_lines.keys().chain(second_lines.keys());
-        for output in outputs.collect::<std::collections::BTreeSet<_>>() {
+        for output in outputs.collect::<BTreeSet<_>>() {
             for (at, difference) in differences.iter_mut().enumerate() {
                 let lines = |of: &Lines| of.get(output).and_then(|it| it.get(&at)).cloned();
                 if lines(&first_lines) != lines(&second_lines) {
@@ -122,7 +129,7 @@ impl Side {
                     role: "formatter",
                 };
                 let slot = Slot::new(formatter.clone(), tools.stats.stage(key));
-                formatters.insert(Arc::from(output.name()), slot);
+                formatters.insert(Arc::from(output.name()), (slot, output.clone()));
             }
         }
         let (replacer, stats) = (tools.replacer.clone(), &tools.stats);
@@ -143,7 +150,7 @@ impl Side {
             }
         }
         let mut lines = Lines::new();
-        for (output, slot) in &mut self.formatters {
+        for (output, (slot, near)) in &mut self.formatters {
             let texts = lines.entry(output.clone()).or_default();
             match slot.call(released.len(), |it| it.format(&released)) {
                 Ok(formatted) => {
@@ -152,6 +159,9 @@ impl Side {
                         let line = formatted.text.get(start..end).unwrap_or_default();
                         start = end;
                         let Some(place) = places.get(record) else { continue };
+                        if !near.filter().accepts(&released[record]) {
+                            continue;
+                        }
                         let text = texts.entry(*place).or_insert_with(|| Ok(String::new()));
                         if let Ok(text) = text {
                             text.push_str(line);
@@ -170,8 +180,23 @@ fn taken(draft: &Draft) -> &[Taken] {
     draft.trace.as_ref().map_or(&[], |it| it.taken())
 }
 
-fn overlap(a: &Taken, b: &Taken) -> bool {
-    a.field == b.field && a.start < b.end && b.start < a.end
+/// For each of `of`, whether one of `by` overlaps it. A text may have a hundred thousand of each.
+fn covered(of: &[Taken], by: &[Taken]) -> Vec<bool> {
+    let mut by: Vec<(usize, usize, usize)> =
+        by.iter().map(|it| (it.field, it.start, it.end)).collect();
+    by.sort_unstable();
+    // The furthest end of all that start before.
+    for at in 1..by.len() {
+        if by[at].0 == by[at - 1].0 {
+            by[at].2 = by[at].2.max(by[at - 1].2);
+        }
+    }
+    let is_covered = |it: &Taken| {
+        let before = by.partition_point(|other| (other.0, other.1) < (it.field, it.end));
+        let last = before.checked_sub(1).map(|at| by[at]);
+        last.is_some_and(|(field, _, end)| field == it.field && end > it.start)
+    };
+    of.iter().map(is_covered).collect()
 }
 
 fn outcome(state: &State) -> &'static str {

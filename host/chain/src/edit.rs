@@ -12,8 +12,9 @@ use crate::{
     trace::{Applied, Trace},
 };
 
-/// Edits that one record may get from one editor: over this an answer is nonsense. A megabyte of e-mail addresses has fewer.
-const EDITS_MAX: usize = 100_000;
+/// Edits that one record may get from one editor: over this an answer is nonsense. A prompt may have a million characters, and an
+/// e-mail address with the space behind it takes seven.
+const EDITS_MAX: usize = 200_000;
 
 /// In which language the marker of cut text is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -191,7 +191,7 @@ impl OneStage<'_> {
     fn stub(&mut self, record: Record, error: StageError) -> State {
         let plugin = self.slot.name().to_owned();
         self.reports.failed(&plugin, error);
-        self.reports.editor_failures += 1;
+        self.reports.editor_failed(&plugin, error);
         State::Stub(record, Stub { plugin, error: error.name() })
     }
 }

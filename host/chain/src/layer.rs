@@ -115,8 +115,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
         let own = metadata.target() == TARGET;
         let mut fields = Fields { foreign: !own, ..Fields::default() };
         event.record(&mut fields);
-        let severity = fields
-            .take_number("severity.number")
+        // What a library calls its fields means nothing here: an event's name is text that no editor sees.
+        let severity = own
+            .then(|| fields.take_number("severity.number"))
+            .flatten()
             .map_or_else(|| of_level(*metadata.level()), Severity::from_number);
         let request = context
             .event_scope(event)
@@ -130,8 +132,12 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
         if severity < revision.chains().level {
             return;
         }
-        let name = fields.take_text("event").map_or(Name::Borrowed(event::LOG), Name::Owned);
-        let stream = match fields.take_text("bucksaw.stream").as_deref() {
+        let name = own
+            .then(|| fields.take_text("event"))
+            .flatten()
+            .map_or(Name::Borrowed(event::LOG), Name::Owned);
+        let stream = own.then(|| fields.take_text("bucksaw.stream")).flatten();
+        let stream = match stream.as_deref() {
             Some("engine") => Stream::Engine,
             _ => Stream::App,
         };

@@ -55,11 +55,16 @@ impl Queue {
         let record = &entry.record;
         let shard = &self.shards[self.shard(record)];
         let capacity = shard.capacity().unwrap_or(usize::MAX);
+        let of_text = record.event == event::RESPONSE_DELTA;
+        let delta = record.context.clone().filter(|_| of_text);
         let terminal = event::TERMINAL.contains(&record.event.as_ref());
         let room = terminal || shard.len() < capacity - capacity / RESERVE;
         let taken = room
             && !self.closed.load(Ordering::Acquire)
             && shard.try_send(Message::Record(Box::new(entry))).is_ok();
+        if let Some(it) = delta.filter(|_| !taken) {
+            it.tear();
+        }
         let counter = if taken { &self.accepted } else { &self.dropped };
         counter.fetch_add(1, Ordering::Relaxed);
     }

@@ -10,39 +10,63 @@ use record::{Field, Name, Record, Severity, Stream, event, field};
 
 use crate::stage::StageError;
 
-/// How often dropped records are told: dropping is what such a plugin is for, so a line a batch would be noise.
-const DROPS_EVERY: Duration = Duration::from_secs(10);
+/// How often dropped records, and records that met an open breaker, are told: a line a batch would be noise.
+const EVERY: Duration = Duration::from_secs(10);
 
 pub(crate) struct Reports {
     /// By plugin and error: one record each, whatever their number.
     failures: BTreeMap<(String, StageError), u64>,
+    /// Records that met an open breaker, by plugin, and when they were last told.
+    open: BTreeMap<String, u64>,
+    open_told: Option<Instant>,
     /// By plugin and reason.
     drops: BTreeMap<(String, Arc<str>), u64>,
     drops_told: Instant,
-    /// Records whose editors failed, since somebody asked.
-    pub(crate) editor_failures: u64,
+    /// Records that each editor failed for when it was called, since somebody asked.
+    pub(crate) editor_failures: BTreeMap<String, u64>,
 }
 
 impl Reports {
     pub(crate) fn new() -> Self {
         Self {
             failures: BTreeMap::new(),
+            open: BTreeMap::new(),
+            open_told: None,
             drops: BTreeMap::new(),
             drops_told: Instant::now(),
-            editor_failures: 0,
+            editor_failures: BTreeMap::new(),
         }
     }
 
     pub(crate) fn failed(&mut self, plugin: &str, error: StageError) {
-        *self.failures.entry((plugin.to_owned(), error)).or_default() += 1;
+        let count = match error {
+            StageError::BreakerOpen => self.open.entry(plugin.to_owned()).or_default(),
+            _ => self.failures.entry((plugin.to_owned(), error)).or_default(),
+        };
+        *count += 1;
+    }
+
+    /// Counts against the editor, unless it was not even called.
+    pub(crate) fn editor_failed(&mut self, plugin: &str, error: StageError) {
+        if error != StageError::BreakerOpen {
+            *self.editor_failures.entry(plugin.to_owned()).or_default() += 1;
+        }
     }
 
     pub(crate) fn dropped(&mut self, plugin: &str, reason: Arc<str>) {
         *self.drops.entry((plugin.to_owned(), reason)).or_default() += 1;
     }
 
-    /// Records about what failed.
-    pub(crate) fn take_failures(&mut self, now: (i64, i32)) -> Vec<Record> {
+    /// Records about what failed. An open breaker is told at once, and then now and then, or when it is the `last` chance.
+    pub(crate) fn take_failures(&mut self, now: (i64, i32), last: bool) -> Vec<Record> {
+        if last || self.open_told.is_none_or(|it| it.elapsed() >= EVERY) {
+            let open = std::mem::take(&mut self.open);
+            if !open.is_empty() {
+                self.open_told = Some(Instant::now());
+            }
+            let open = open.into_iter().map(|(plugin, it)| ((plugin, StageError::BreakerOpen), it));
+            self.failures.extend(open);
+        }
         let tell = |((plugin, error), times): ((String, StageError), u64)| {
             let event = match error {
                 StageError::BreakerOpen => event::PLUGIN_OPENED,
@@ -65,7 +89,7 @@ impl Reports {
     }
 
     pub(crate) fn are_drops_due(&self) -> bool {
-        self.drops_told.elapsed() >= DROPS_EVERY
+        self.drops_told.elapsed() >= EVERY
     }
 
     /// Records about what editors dropped.

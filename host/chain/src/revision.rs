@@ -2,7 +2,7 @@
 //! that it began with; a revision ends when the last request that holds it has ended.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     sync::{
         Arc, Mutex, PoisonError, RwLock, Weak,
@@ -36,6 +36,8 @@ pub struct Chains {
     pub level: Severity,
     /// Records that its editors may fail for before the previous revision comes back by itself; 0 for never.
     pub failures_max: u64,
+    /// Editors that the revision before had in the same form: their failures blame no change.
+    pub taken_over: BTreeSet<String>,
     /// What the application keeps with them: routes, for example. It lives as long as they do.
     pub kept: Arc<dyn std::any::Any + Send + Sync>,
 }
@@ -186,6 +188,14 @@ impl Revisions {
     /// Whether records may still come for a revision.
     pub(crate) fn is_live(&self, number: u64) -> bool {
         self.state().live.get(&number).is_some_and(|it| it.strong_count() > 0)
+    }
+
+    /// Follows the end of revisions that made more records. The answer says whether the level has changed.
+    pub(crate) fn settle_level(&self) -> bool {
+        let live: Vec<Arc<Revision>> =
+            self.state().live.values().filter_map(Weak::upgrade).collect();
+        let level = live.iter().map(|it| it.chains.level).min();
+        level.is_some_and(|it| self.level.swap(it.number(), Relaxed) != it.number())
     }
 
     /// Numbers of the revisions that can be gone back to, the latest first.

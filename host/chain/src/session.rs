@@ -7,7 +7,7 @@
 //!
 //! [`Editor::longest_match`]: crate::Editor::longest_match
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use record::{Field, Record, Stub, Value, event, field};
 
@@ -59,6 +59,13 @@ impl Sessions {
             return session.look(true, editors, reports);
         };
         if self.0.len() >= SESSIONS_MAX && !self.0.contains_key(&id) {
+            // A request that only its session still knows is over; its end was lost.
+            let goes_on =
+                |it: &Session| it.last.context.as_ref().is_some_and(|it| Arc::strong_count(it) > 1);
+            self.0.retain(|_, it| goes_on(it));
+        }
+        if self.0.len() >= SESSIONS_MAX && !self.0.contains_key(&id) {
+            record.context.iter().for_each(|it| it.tear());
             return Some(withhold(record, reports));
         }
         let session = self.0.entry(id).or_insert_with(|| Session::new(record.clone()));
@@ -115,6 +122,11 @@ impl Session {
         if self.ended {
             return None;
         }
+        if self.last.context.as_ref().is_some_and(|it| it.is_torn()) {
+            // With a hole in it, half a secret may look like none.
+            self.ended = true;
+            return Some(withhold(self.last.clone(), reports));
+        }
         self.seen = self.text.len();
         let mut record = self.last.clone();
         record.event = event::RESPONSE_DELTA.into();
@@ -151,7 +163,7 @@ impl Session {
     fn fail(&mut self, stub: Stub, reports: &mut Reports) -> Released {
         self.ended = true;
         reports.failed(&stub.plugin, StageError::named(stub.error));
-        reports.editor_failures += 1;
+        reports.editor_failed(&stub.plugin, StageError::named(stub.error));
         Released::stub(self.last.clone(), stub)
     }
 }

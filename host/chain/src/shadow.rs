@@ -76,7 +76,10 @@ impl Shadow {
 
     /// Whether its share of the time allows another batch; one that it does not is counted.
     pub(crate) fn wants(&mut self, records: usize) -> bool {
-        let wants = self.spent <= self.started.elapsed().mul_f64(self.share) + AHEAD;
+        let allowed = self.started.elapsed().mul_f64(self.share);
+        // What a quiet night left unused is not saved up for the morning.
+        self.spent = self.spent.max(allowed.saturating_sub(AHEAD));
+        let wants = self.spent <= allowed + AHEAD;
         if !wants {
             self.stats.skipped.fetch_add(records as u64, Relaxed);
         }
@@ -92,7 +95,7 @@ impl Shadow {
         self.editors.edit(&mut own, &mut reports);
         self.stats.cost.add(start.elapsed(), records);
         self.stats.chain_cost.add(took, records);
-        self.stats.traps.fetch_add(reports.editor_failures, Relaxed);
+        self.stats.traps.fetch_add(reports.editor_failures.values().sum(), Relaxed);
         self.stats.compared.fetch_add(records, Relaxed);
         for (theirs, own) in theirs.iter().zip(&own) {
             if let Some(difference) = Difference::of(theirs, own) {

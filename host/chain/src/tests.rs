@@ -10,6 +10,7 @@ use std::{
 
 use proptest::prelude::*;
 use record::{Field, Record, RequestContext, Severity, Stream, Value};
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::{queue::Entry, *};
 
@@ -183,7 +184,10 @@ impl Formatter for Lines {
         assert!(!batch.iter().any(|it| text(it) == "bug"), "as a bug of ours would");
         let mut out = Formatted::default();
         for (index, it) in batch.iter().enumerate() {
-            out.text.push_str(&text(it));
+            match self.0 {
+                "events" => out.text.push_str(&it.event),
+                _ => out.text.push_str(&text(it)),
+            }
             out.lines.push((index, out.text.len()));
         }
         if self.0 == "liar" {
@@ -215,6 +219,7 @@ fn chains(
         replacer: replacer(),
         level: Severity::INFO,
         failures_max: 3,
+        taken_over: Default::default(),
         kept: Arc::new(()),
     }
 }
@@ -483,6 +488,48 @@ proptest! {
         let whole = stream(std::slice::from_ref(&text), Arc::new(Digits));
         prop_assert_eq!(stream(&parts, Arc::new(Digits)), whole);
     }
+}
+
+#[test]
+fn a_library_cannot_name_an_event() {
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let pipeline = start(chains(&written, "events", None));
+    let log = tracing_subscriber::registry().with(pipeline.layer());
+    tracing::subscriber::with_default(log, || {
+        tracing::warn!(target: "library", event = "kim@example.com", severity.number = 21_u64);
+        tracing::info!(target: TARGET, event = "server.started");
+        tracing::info!(target: "library", "not worth a record");
+        tracing::debug!(target: TARGET, event = "below.the.level");
+    });
+    assert!(pipeline.shutdown(Instant::now() + Duration::from_secs(30)).is_complete());
+    assert_eq!(*written.lock().unwrap(), ["log", "server.started"]);
+}
+
+#[test]
+fn a_text_with_a_hole_is_withheld() {
+    let spec = Spec {
+        name: "test".into(),
+        editors: vec![],
+        handlers: vec![],
+        outputs: vec![],
+        shadow: None,
+    };
+    let mut chain = Chain::new(&spec, tools());
+    let id = "a1b2c3d4-0000-4000-8000-000000000000".to_owned();
+    let context = Arc::new(RequestContext::new(id, "test".into()));
+    let delta = |text: String| Record {
+        event: "response.delta".into(),
+        context: Some(context.clone()),
+        fields: vec![Field::new("bucksaw.response.delta", text)],
+        ..record("")
+    };
+    assert!(chain.edit(vec![delta("4111 1111 ".to_owned())]).is_empty(), "it is held back");
+    // What stood between was lost on its way here.
+    context.tear();
+    let released = chain.edit(vec![delta("1111 ".repeat(40))]);
+    assert_eq!(released.len(), 1);
+    assert_eq!(released[0].stub.as_ref().map(|it| it.error), Some("memory"));
+    assert!(released[0].get("bucksaw.response.delta").is_none());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use record::{Field, Record, Severity, event, field};
 
 use crate::{
     chain::Chain,
+    layer::follow_level,
     pipeline::Shared,
     queue::{Entry, Message},
     report::{internal, number},
@@ -77,6 +78,8 @@ impl Worker {
             self.retire();
             self.report_drops();
         }
+        // Whoever pushed while the queue closed came behind its end.
+        self.shared.queue.count_dropped(queue.try_iter().count() as u64);
         self.chains.values_mut().for_each(Chain::finish);
     }
 
@@ -104,7 +107,10 @@ impl Worker {
         let number = key.0;
         let chain = self.chain(key, &revision);
         chain.run(std::mem::take(group));
+        let taken_over = &revision.chains().taken_over;
         let failures = chain.take_editor_failures();
+        let new = failures.iter().filter(|(plugin, _)| !taken_over.contains(*plugin));
+        let failures = new.map(|(_, it)| it).sum();
         if failures == 0 {
             return;
         }
@@ -126,7 +132,7 @@ impl Worker {
         let revisions = &self.shared.revisions;
         let current = revisions.current().number();
         let old = self.chains.keys().any(|(number, _)| *number != current);
-        if current == self.seen && !(old && self.looked.elapsed() >= TICK) {
+        if current == self.seen && !((old || self.reports) && self.looked.elapsed() >= TICK) {
             return;
         }
         self.seen = current;
@@ -136,6 +142,9 @@ impl Worker {
             chain.finish();
         }
         if self.reports {
+            if revisions.settle_level() {
+                follow_level();
+            }
             self.shared.outputs.sweep();
         }
     }

@@ -81,9 +81,7 @@ impl Editor for EditorInstance {
         if self.packer.records.is_empty() {
             return Ok(verdicts);
         }
-        if !self.packer.scan(&setup.patterns) {
-            return Err(StageError::Memory);
-        }
+        self.packer.scan(&setup.patterns, self.plugin.settings.limits.work)?;
         let (guest, packed) = (&self.guest, &self.packer.batch);
         let answer = self.instance.enter(self.plugin.settings.limits.work, |store| {
             guest.call_edit_batch(store, packed)

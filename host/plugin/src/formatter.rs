@@ -39,9 +39,7 @@ impl Formatter for FormatterInstance {
         if !self.packer.pack(batch.iter().map(|it| &**it), setup, true) {
             return Err(StageError::Memory);
         }
-        if !self.packer.scan(&setup.patterns) {
-            return Err(StageError::Memory);
-        }
+        self.packer.scan(&setup.patterns, self.plugin.settings.limits.work)?;
         let (guest, packed) = (&self.guest, &self.packer.batch);
         let formatted = self.instance.enter(self.plugin.settings.limits.work, |store| {
             guest.call_format_batch(store, packed)

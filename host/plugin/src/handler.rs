@@ -39,9 +39,7 @@ impl Handler for HandlerInstance {
         if !self.packer.pack(batch.iter().map(|it| &**it), setup, true) {
             return Err(StageError::Memory);
         }
-        if !self.packer.scan(&setup.patterns) {
-            return Err(StageError::Memory);
-        }
+        self.packer.scan(&setup.patterns, self.plugin.settings.limits.work)?;
         let (guest, packed) = (&self.guest, &self.packer.batch);
         self.instance
             .enter(self.plugin.settings.limits.work, |store| {

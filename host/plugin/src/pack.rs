@@ -1,7 +1,11 @@
 //! Records to a batch: only the fields that a plugin reads, all text back to back, everything else numbers.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
 
+use chain::StageError;
 use record::{Name, Record, Stream, Value};
 
 use crate::{
@@ -114,18 +118,24 @@ impl Packer {
         true
     }
 
-    /// Adds what the host finds of the plugin's patterns. The answer is false when there is more than a batch may hold.
-    pub(crate) fn scan(&mut self, patterns: &Patterns) -> bool {
+    /// Adds what the host finds of the plugin's patterns, within the time that the plugin itself has for a batch.
+    ///
+    /// # Errors
+    /// When there is more than a batch may hold, or the time is over.
+    pub(crate) fn scan(&mut self, patterns: &Patterns, time: Duration) -> Result<(), StageError> {
+        let until = Instant::now() + time;
         for (index, value) in self.batch.values.iter().enumerate() {
             if value.kind == TEXT {
                 let text = &self.batch.text[range(value.bits)];
-                patterns.scan(narrow(index), text, &mut self.batch.hits);
+                if !patterns.scan(narrow(index), text, &mut self.batch.hits, until) {
+                    return Err(StageError::Deadline);
+                }
             }
             if self.batch.hits.len() > HITS_MAX {
-                return false;
+                return Err(StageError::Memory);
             }
         }
-        true
+        Ok(())
     }
 
     fn clear(&mut self) {

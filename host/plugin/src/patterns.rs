@@ -1,6 +1,8 @@
 //! Pattern sets: a guest declares regular expressions, the host scans for them natively, and the guest gets the matches. Guests
 //! stay small, and a team's own pattern costs what it would cost in the host.
 
+use std::time::Instant;
+
 use regex::{Regex, RegexBuilder};
 
 use crate::{bindings::v0_1::types, error::LoadError};
@@ -35,12 +37,22 @@ impl Patterns {
         self.0.iter().any(|(_, it)| it.is_match(text))
     }
 
-    /// Adds the matches in one value, sorted by start.
-    pub(crate) fn scan(&self, value: u32, text: &str, hits: &mut Vec<types::Hit>) {
+    /// Adds the matches in one value, sorted by start. The answer is false when the time is over: a match may have to look at
+    /// all of the text, each time anew.
+    pub(crate) fn scan(
+        &self,
+        value: u32,
+        text: &str,
+        hits: &mut Vec<types::Hit>,
+        until: Instant,
+    ) -> bool {
         let first = hits.len();
         for (pattern, regex) in &self.0 {
             let mut end = 0;
             for (count, found) in regex.find_iter(text).enumerate() {
+                if count % 16 == 15 && Instant::now() > until {
+                    return false;
+                }
                 end = if count < HITS_MAX { found.end() } else { text.len() };
                 hits.push(types::Hit {
                     value,
@@ -55,6 +67,7 @@ impl Patterns {
             debug_assert!(end <= text.len());
         }
         hits[first..].sort_unstable_by_key(|it| (it.start, it.pattern));
+        true
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 /// What all records of one request share. Nothing in it is content: ids are made by the server, or were checked to be
@@ -18,18 +18,35 @@ pub struct RequestContext {
     /// Which revision of the log's configuration the request began with, and keeps; 0 where there is only one.
     pub revision: u64,
     next_seq: AtomicU32,
+    torn: AtomicBool,
 }
 
 impl RequestContext {
     pub fn new(request_id: String, chain: Arc<str>) -> Self {
         let short_id = request_id.chars().filter(char::is_ascii_hexdigit).take(8).collect();
-        Self { request_id, short_id, chain, revision: 0, next_seq: AtomicU32::new(0) }
+        Self {
+            request_id,
+            short_id,
+            chain,
+            revision: 0,
+            next_seq: AtomicU32::new(0),
+            torn: AtomicBool::new(false),
+        }
     }
 
     /// The same in a revision.
     #[must_use]
     pub fn in_revision(self, revision: u64) -> Self {
         Self { revision, ..self }
+    }
+
+    /// Notes that a part of a text of this request was lost: what is left of it must not be taken for the whole.
+    pub fn tear(&self) {
+        self.torn.store(true, Ordering::Release);
+    }
+
+    pub fn is_torn(&self) -> bool {
+        self.torn.load(Ordering::Acquire)
     }
 
     /// The next position in the request, from 0, with no holes.

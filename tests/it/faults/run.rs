@@ -110,6 +110,7 @@ impl<'a> Rig<'a> {
                 Level::Debug => Severity::DEBUG,
             },
             failures_max: 0,
+            taken_over: Default::default(),
             kept: Arc::new(()),
         }
     }

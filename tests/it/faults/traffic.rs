@@ -27,7 +27,7 @@ pub(crate) struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    /// A record of the server itself, and one of a library that knows no better than to log what it was given.
+    /// A record that was made by hand, and an event of code that knows no better than to log what it was given.
     pub(crate) fn outside(&self) {
         let text = self.canaries.text();
         let event = format!("outside.{}", self.outside.replace(self.outside.get() + 1));
@@ -38,7 +38,7 @@ impl Scene<'_> {
         self.push(record(event, None, fields));
         let event = format!("outside.{}", self.outside.replace(self.outside.get() + 1));
         tracing::warn!(
-            target: "hyper::proto",
+            target: chain::TARGET,
             parent: None,
             event = event.as_str(),
             peer = text.as_str(),
