@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    cli,
+    builtin, cli,
     config::{Admin, Config, Problem, Problems},
     env::Vars,
     load::{Invalid, Source},
@@ -140,10 +140,29 @@ fn change(args: &cli::Operate, wish: Wish) -> Result<()> {
     say(&changed.text())
 }
 
+/// The configuration that ships, with the file's own `[admin]`: going back must work when the rest of the file is what went
+/// wrong.
+fn only_admin(text: &str) -> String {
+    let table = |text: &str| text.parse::<toml::Table>();
+    // A file that is no TOML is reported when it is parsed as a configuration.
+    let (Ok(mut own), Ok(mut ships)) = (table(text), table(builtin::CONFIG)) else {
+        return text.to_owned();
+    };
+    ships.remove("admin");
+    // Whatever address the server has, it is not to be held against the admin address here.
+    ships.insert(
+        "server".to_owned(),
+        toml::Table::from_iter([("listen".to_owned(), "127.0.0.1:0".into())]).into(),
+    );
+    ships.extend(own.remove("admin").map(|it| ("admin".to_owned(), it)));
+    toml::to_string(&ships).unwrap_or_else(|_| text.to_owned())
+}
+
 /// The admin address of the configuration, and its key.
 fn admin(args: &cli::Operate) -> Result<Admin> {
     let vars = Vars::load(Path::new("."))?;
-    let source = Source::find(&args.file)?;
+    let mut source = Source::find(&args.file)?;
+    source.text = only_admin(&source.text);
     let config = source.parse(&vars)?;
     admin_of(config)
         .map_err(|problem| Invalid { name: source.name, problems: Problems(vec![problem]) }.into())

@@ -114,13 +114,12 @@ fn an_operator_sees_changes_and_takes_back() {
     );
     chains(3, "default: redact > json");
 
-    // A file that is no configuration is told by the command itself.
+    // The commands need nothing of the file but its admin table: going back works while the rest is wrong.
     server.configure(&config.clone().log("levl = \"DEBUG\"").text());
-    let told = said(&server.command("reload"), 78);
+    let told = said(&server.command("reload"), 1);
     assert!(told.contains("log.levl: unknown key; did you mean \"level\"?"), "{told}");
-
-    server.configure(&config.text());
     check("rollback", 0, "revision 4 is in force (before: 3)\n");
+    server.configure(&config.text());
     check("rollback", 0, "revision 5 is in force (before: 4)\n");
     chains(5, "default: json");
     let told = said(&server.command("rollback"), 1);
