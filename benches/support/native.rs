@@ -86,7 +86,7 @@ struct Packed<'a> {
 fn pack<'a>(records: impl Iterator<Item = &'a Record>, reads: &[String], all: bool) -> Packed<'a> {
     let mut it = Packed { batch: Batch::default(), records: vec![], fields: vec![], names: vec![] };
     for (index, record) in records.enumerate() {
-        let first = it.batch.values.len();
+        let first = it.fields.len();
         for (at, field) in record.fields.iter().enumerate() {
             let wanted = reads.iter().any(|read| match read.as_str() {
                 "*" => true,
@@ -106,11 +106,14 @@ fn pack<'a>(records: impl Iterator<Item = &'a Record>, reads: &[String], all: bo
                 Value::Float(it) => (2, it.to_bits()),
                 Value::Bool(it) => (3, u64::from(*it)),
             };
-            let flags = u32::from(field.is_content());
-            it.batch.values.push(sdk::Value { name, kind, bits, flags });
+            let values = &mut it.batch.values;
+            values.names.push(name);
+            values.kinds.push(kind);
+            values.flags.push(u8::from(field.is_content()));
+            values.bits.push(bits);
             it.fields.push(at);
         }
-        if all || it.batch.values.len() > first {
+        if all || it.fields.len() > first {
             let context = record.context.as_ref().filter(|_| all);
             let head = Head {
                 time: record.time,
@@ -123,7 +126,7 @@ fn pack<'a>(records: impl Iterator<Item = &'a Record>, reads: &[String], all: bo
                 flags: 0,
                 request_id: it.text(context.map_or("", |it| &it.request_id)),
                 short_id: it.text(context.map_or("", |it| &it.short_id)),
-                values_end: it.batch.values.len() as u32,
+                values_end: it.fields.len() as u32,
             };
             it.batch.records.push(head);
             it.records.push(index);

@@ -9,7 +9,7 @@ use chain::StageError;
 use record::{Name, Record, Stream, Value};
 
 use crate::{
-    bindings::v0_1::types::{Batch, Head, Span, Value as Packed},
+    bindings::v0_1::types::{Batch, Head, Span, Values},
     component::Setup,
     patterns::Patterns,
 };
@@ -78,7 +78,12 @@ impl Packer {
             text: String::new(),
             names: Vec::new(),
             records: Vec::new(),
-            values: Vec::new(),
+            values: Values {
+                names: Vec::new(),
+                kinds: Vec::new(),
+                flags: Vec::new(),
+                bits: Vec::new(),
+            },
             hits: Vec::new(),
         };
         Self {
@@ -102,13 +107,13 @@ impl Packer {
         self.clear();
         let reads = &setup.reads;
         for (index, record) in records.enumerate() {
-            let first = self.batch.values.len();
+            let first = self.fields.len();
             for (field, it) in record.fields.iter().enumerate() {
                 if reads.wants(it) && (all || setup.shows(&it.value)) {
                     self.value(field, it);
                 }
             }
-            if all || reads.is_empty() || self.batch.values.len() > first {
+            if all || reads.is_empty() || self.fields.len() > first {
                 self.head(index, record, all);
             }
             if self.batch.text.len() > TEXT_MAX {
@@ -124,9 +129,10 @@ impl Packer {
     /// When there is more than a batch may hold, or the time is over.
     pub(crate) fn scan(&mut self, patterns: &Patterns, time: Duration) -> Result<(), StageError> {
         let until = Instant::now() + time;
-        for (index, value) in self.batch.values.iter().enumerate() {
-            if value.kind == TEXT {
-                let text = &self.batch.text[range(value.bits)];
+        let values = &self.batch.values;
+        for (index, (kind, bits)) in values.kinds.iter().zip(&values.bits).enumerate() {
+            if *kind == TEXT {
+                let text = &self.batch.text[range(*bits)];
                 if !patterns.scan(narrow(index), text, &mut self.batch.hits, until) {
                     return Err(StageError::Deadline);
                 }
@@ -142,7 +148,11 @@ impl Packer {
         self.batch.text.clear();
         self.batch.names.clear();
         self.batch.records.clear();
-        self.batch.values.clear();
+        let values = &mut self.batch.values;
+        values.names.clear();
+        values.kinds.clear();
+        values.flags.clear();
+        values.bits.clear();
         self.batch.hits.clear();
         self.records.clear();
         self.fields.clear();
@@ -160,7 +170,11 @@ impl Packer {
             Value::Float(it) => (2, it.to_bits()),
             Value::Bool(it) => (3, u64::from(*it)),
         };
-        self.batch.values.push(Packed { name, kind, bits, flags: u32::from(field.is_content()) });
+        let values = &mut self.batch.values;
+        values.names.push(name);
+        values.kinds.push(kind);
+        values.flags.push(u8::from(field.is_content()));
+        values.bits.push(bits);
         self.fields.push(index);
     }
 
@@ -181,7 +195,7 @@ impl Packer {
             flags: u32::from(record.stub.is_some()),
             request_id,
             short_id,
-            values_end: narrow(self.batch.values.len()),
+            values_end: narrow(self.fields.len()),
         });
         self.records.push(index);
     }
@@ -212,7 +226,7 @@ impl Packer {
     }
 }
 
-const TEXT: u32 = 0;
+const TEXT: u8 = 0;
 
 fn range(bits: u64) -> Range<usize> {
     (bits & 0xffff_ffff) as usize..(bits >> 32) as usize

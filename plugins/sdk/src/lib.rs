@@ -87,7 +87,8 @@ pub use self::{
     bindings::{
         editor::{
             bucksaw::plugin::types::{
-                Batch, Description, Diagnostic, Edit, Guard, Head, Hit, Pattern, Setup, Span, Value,
+                Batch, Description, Diagnostic, Edit, Guard, Head, Hit, Pattern, Setup, Span,
+                Values,
             },
             exports::bucksaw::plugin::editor::Answer,
         },

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, ops::Range};
 
-use crate::{Alert, Alerts, Batch, Edit, Head, Hit, Sent, Span, Value, edits};
+use crate::{Alert, Alerts, Batch, Edit, Head, Hit, Sent, Span, edits};
 
 #[cfg(not(target_family = "wasm"))]
 pub mod state;
@@ -29,7 +29,7 @@ impl BatchBuilder {
     #[must_use]
     pub fn record(mut self, event: &str, severity: u32) -> Self {
         let event = self.name(event);
-        let values_end = self.batch.values.len() as u32;
+        let values_end = self.batch.values.bits.len() as u32;
         self.batch.records.push(Head { severity, event, values_end, ..Head::default() });
         self
     }
@@ -102,7 +102,7 @@ impl BatchBuilder {
     /// A match of a pattern in the value that was added last.
     #[must_use]
     pub fn hit(mut self, pattern: u32, range: Range<usize>) -> Self {
-        let value = self.batch.values.len().saturating_sub(1) as u32;
+        let value = self.batch.values.bits.len().saturating_sub(1) as u32;
         let (start, end) = (range.start as u32, range.end as u32);
         self.batch.hits.push(Hit { value, pattern, start, end });
         self
@@ -112,15 +112,19 @@ impl BatchBuilder {
         self.batch
     }
 
-    fn text_with(mut self, name: &str, text: &str, flags: u32) -> Self {
+    fn text_with(mut self, name: &str, text: &str, flags: u8) -> Self {
         let span = self.push(text);
         self.value(name, 0, u64::from(span.start) | (u64::from(span.end) << 32), flags)
     }
 
-    fn value(mut self, name: &str, kind: u32, bits: u64, flags: u32) -> Self {
+    fn value(mut self, name: &str, kind: u8, bits: u64, flags: u8) -> Self {
         let name = self.name(name);
-        self.batch.values.push(Value { name, kind, bits, flags });
-        let values_end = self.batch.values.len() as u32;
+        let values = &mut self.batch.values;
+        values.names.push(name);
+        values.kinds.push(kind);
+        values.flags.push(flags);
+        values.bits.push(bits);
+        let values_end = self.batch.values.bits.len() as u32;
         self.head(|it| it.values_end = values_end)
     }
 
@@ -152,7 +156,7 @@ impl BatchBuilder {
 /// The text of a value after its edits, with `[LABEL]`, `[LABEL:n]` (n is the length of what a host would make a pseudonym
 /// of) or `…(+n)` in place of what was taken out. Edits that lie wrongly show as `[BAD EDIT]`: a host refuses them.
 pub fn apply(batch: &Batch, value: u32, edits: &[Edit], labels: &[String]) -> String {
-    let bits = batch.values.get(value as usize).map(|it| it.bits).unwrap_or_default();
+    let bits = batch.values.bits.get(value as usize).copied().unwrap_or_default();
     let text = batch.text.get(bits as u32 as usize..(bits >> 32) as usize).unwrap_or_default();
     let mut out = String::new();
     let mut at = 0;

@@ -1,13 +1,13 @@
 //! Reading a batch: records and fields that borrow from it. Whatever a batch says wrongly (an index out of range, a span off
 //! a character boundary) reads as empty rather than trapping.
 
-use crate::{Batch, Head, Hit, Span, Value};
+use crate::{Batch, Head, Hit, Span, Values};
 
-const TEXT: u32 = 0;
-const FLOAT: u32 = 2;
-const BOOL: u32 = 3;
+const TEXT: u8 = 0;
+const FLOAT: u8 = 2;
+const BOOL: u8 = 3;
 const STUB: u32 = 1;
-const CONTENT: u32 = 1;
+const CONTENT: u8 = 1;
 const ENGINE: u32 = 1;
 
 /// A batch with its names looked up once.
@@ -55,8 +55,9 @@ impl<'a> Iterator for Iter<'a> {
         let batch = self.records.batch;
         let head = batch.records.get(self.next)?;
         let first = self.value;
-        let end = (head.values_end as usize).clamp(first, batch.values.len().max(first));
-        let values = batch.values.get(first..end).unwrap_or_default();
+        let all = Columns::new(&batch.values);
+        let end = (head.values_end as usize).clamp(first, all.bits.len().max(first));
+        let values = all.range(first, end);
         let hits = batch.hits.get(self.hit..).unwrap_or_default();
         let count = hits.iter().take_while(|it| (it.value as usize) < end).count();
         let record = RecordView {
@@ -83,7 +84,7 @@ pub struct RecordView<'a> {
     head: &'a Head,
     index: u32,
     first: u32,
-    values: &'a [Value],
+    values: Columns<'a>,
     hits: &'a [Hit],
 }
 
@@ -146,21 +147,14 @@ impl<'a> RecordView<'a> {
     /// The fields that the plugin reads, in the order in which the record has them.
     pub fn fields(&self) -> impl ExactSizeIterator<Item = FieldView<'a>> + use<'a> {
         let record = *self;
-        self.values.iter().enumerate().map(move |(at, value)| FieldView {
-            text: record.text,
-            name: name(record.names, value.name),
-            value,
-            index: record.first + at as u32,
-        })
+        (0..self.values.bits.len()).map(move |at| record.at(at))
     }
 
     /// The first field of this name.
     pub fn field(&self, wanted: &str) -> Option<FieldView<'a>> {
         // Comparing lengths settles nearly every comparison here.
-        let at = self.values.iter().position(|it| same(name(self.names, it.name), wanted))?;
-        let value = self.values.get(at)?;
-        let name = name(self.names, value.name);
-        Some(FieldView { text: self.text, name, value, index: self.first + at as u32 })
+        let at = self.values.names.iter().position(|it| same(name(self.names, *it), wanted))?;
+        Some(self.at(at))
     }
 
     /// The text of the first field of this name.
@@ -200,6 +194,48 @@ impl<'a> RecordView<'a> {
         let end = hits.partition_point(|it| it.value <= field.index);
         hits.get(start..end).unwrap_or_default()
     }
+
+    fn at(&self, at: usize) -> FieldView<'a> {
+        let name_index = self.values.names.get(at).copied().unwrap_or(u32::MAX);
+        FieldView {
+            text: self.text,
+            name: name(self.names, name_index),
+            name_index,
+            kind: self.values.kinds.get(at).copied().unwrap_or_default(),
+            flags: self.values.flags.get(at).copied().unwrap_or_default(),
+            bits: self.values.bits.get(at).copied().unwrap_or_default(),
+            index: self.first + at as u32,
+        }
+    }
+}
+
+/// The fields of some records, equally long lists.
+#[derive(Clone, Copy, Debug)]
+struct Columns<'a> {
+    names: &'a [u32],
+    kinds: &'a [u8],
+    flags: &'a [u8],
+    bits: &'a [u64],
+}
+
+impl<'a> Columns<'a> {
+    fn new(values: &'a Values) -> Self {
+        let Values { names, kinds, flags, bits } = values;
+        Self { names, kinds, flags, bits }.range(0, bits.len())
+    }
+
+    /// Nothing when one of the lists is too short.
+    fn range(self, start: usize, end: usize) -> Self {
+        let cut = || {
+            Some(Self {
+                names: self.names.get(start..end)?,
+                kinds: self.kinds.get(start..end)?,
+                flags: self.flags.get(start..end)?,
+                bits: self.bits.get(start..end)?,
+            })
+        };
+        cut().unwrap_or(Self { names: &[], kinds: &[], flags: &[], bits: &[] })
+    }
 }
 
 /// One field of one record.
@@ -207,7 +243,10 @@ impl<'a> RecordView<'a> {
 pub struct FieldView<'a> {
     text: &'a str,
     name: &'a str,
-    value: &'a Value,
+    name_index: u32,
+    kind: u8,
+    flags: u8,
+    bits: u64,
     index: u32,
 }
 
@@ -218,7 +257,7 @@ impl<'a> FieldView<'a> {
 
     /// The number of the name in this batch: equal numbers are equal names.
     pub fn name_index(&self) -> u32 {
-        self.value.name
+        self.name_index
     }
 
     /// Position among the values of the batch: what an edit names.
@@ -228,7 +267,7 @@ impl<'a> FieldView<'a> {
 
     /// Whether it holds what a person wrote or the model said.
     pub fn is_content(&self) -> bool {
-        self.value.flags & CONTENT != 0
+        self.flags & CONTENT != 0
     }
 
     /// The text; none for numbers and booleans.
@@ -240,8 +279,8 @@ impl<'a> FieldView<'a> {
     }
 
     pub fn value(&self) -> ValueRef<'a> {
-        let bits = self.value.bits;
-        match self.value.kind {
+        let bits = self.bits;
+        match self.kind {
             TEXT => {
                 let span = Span { start: bits as u32, end: (bits >> 32) as u32 };
                 ValueRef::Text(slice(self.text, span))
