@@ -31,7 +31,7 @@ pub struct Live {
     runtime: Runtime,
     read: Read,
     /// What the program was started with: some of it stays until the next start.
-    started_with: Arc<Kept>,
+    started_with: Arc<Config>,
     /// One change at a time.
     state: Mutex<State>,
 }
@@ -76,19 +76,20 @@ impl Live {
         let plugins = Plugins::load(&config, &runtime, &Plugins::default())?;
         let outputs = Outputs::open(&config, vars, &Outputs::default())?;
         let (workers, queue) = (config.log.workers, config.log.queue);
-        let chains = assemble::chains(Kept::new(config, plugins, outputs, alerts));
+        let kept = Kept::new(config, plugins, outputs, alerts);
+        let started_with = kept.config.clone();
+        let chains = assemble::chains(kept);
         let plan = Plan { chains, clock: Arc::new(SystemClock::new()), workers, queue };
         let pipeline = Pipeline::start(plan).map_err(|error| {
             problem("log.workers", format!("a thread cannot be started: {error}"))
         })?;
-        let started_with = Kept::of(&pipeline.revisions().current())
-            .ok_or_else(|| problem("log", "the revision is not this program's own"))?;
         Ok(Self { pipeline, runtime, read, started_with, state: Mutex::default() })
     }
 
     /// What the revision in force was made of.
+    #[expect(clippy::missing_panics_doc, reason = "every revision is made in this file, of a Kept")]
     pub fn kept(&self) -> Arc<Kept> {
-        Kept::of(&self.pipeline.revisions().current()).unwrap_or_else(|| self.started_with.clone())
+        Kept::of(&self.pipeline.revisions().current()).expect("a revision of this program")
     }
 
     /// Compiled components on disk.
@@ -163,7 +164,7 @@ impl Live {
             return Ok(Change::Same);
         }
         replay::require(&now, &next)?;
-        let at_next_start = self.started_with.config.restart_keys(&next.config);
+        let at_next_start = self.started_with.restart_keys(&next.config);
         state.installed = Some(next.fingerprint.clone());
         let revised = self.pipeline.install(assemble::chains(next));
         if !at_next_start.is_empty() {

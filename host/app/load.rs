@@ -60,7 +60,7 @@ impl Source {
         };
         let name = path.display().to_string();
         let text = fs::read_to_string(&path)
-            .with_context(|| format!("the configuration {name} cannot be read"))?;
+            .with_context(|| format!("the configuration {name} cannot be read; --config names a file, and without it bucksaw.toml in this folder or the built-in configuration is taken"))?;
         let folder = path.parent().map(Path::to_owned).unwrap_or_default();
         Ok(Self { text, name, folder, path: Some(path) })
     }

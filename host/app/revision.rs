@@ -14,7 +14,7 @@ use crate::{
 
 /// What a revision keeps beside its chains.
 pub struct Kept {
-    pub config: Config,
+    pub config: Arc<Config>,
     pub plugins: Plugins,
     pub outputs: Outputs,
     pub alerts: Arc<sink::Webhooks>,
@@ -32,6 +32,7 @@ impl Kept {
     ) -> Self {
         let routes = Routes::new(&config);
         let fingerprint = fingerprint(&config, &plugins);
+        let config = Arc::new(config);
         Self { config, plugins, outputs, alerts, routes, fingerprint }
     }
 

@@ -2,9 +2,10 @@
 //! deployments put a new file in the place of the old one.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
-    io,
+    fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     thread,
@@ -44,7 +45,7 @@ pub fn follow(live: &Arc<Live>, config: Option<PathBuf>) -> io::Result<()> {
     })
     .map_err(io::Error::other)?;
     let own = config.into_iter().chain([PathBuf::from(".env")]).collect();
-    let mut followed = Followed { own, names, folders: BTreeSet::new(), watcher };
+    let mut followed = Followed { own, names, folders: BTreeMap::new(), watcher };
     followed.update(live)?;
     // What changed between the first reading and now had no event.
     let _ = first.try_send(());
@@ -66,11 +67,16 @@ fn look(live: &Weak<Live>, changes: &Receiver<()>, followed: &mut Followed) {
     }
 }
 
+/// Device and inode.
+type Identity = (u64, u64);
+
 struct Followed {
     own: Vec<PathBuf>,
-    /// File names, without their folders: what has the same name in another followed folder costs one look too many.
+    /// Names of files and of their folders, without what they lie in: what has the same name in another followed folder costs
+    /// one look too many.
     names: Arc<Mutex<BTreeSet<OsString>>>,
-    folders: BTreeSet<PathBuf>,
+    /// Which folder is behind a path: another one may take its place, as a deployment does that renames.
+    folders: BTreeMap<PathBuf, Identity>,
     watcher: RecommendedWatcher,
 }
 
@@ -78,24 +84,39 @@ impl Followed {
     /// Follows what the revision in force is made of, and what a refused change may have named.
     fn update(&mut self, live: &Live) -> io::Result<()> {
         let files: Vec<PathBuf> = self.own.iter().cloned().chain(live.files()).collect();
+        let folders: BTreeSet<&Path> = files.iter().map(|it| folder(it)).collect();
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        names.extend(files.iter().filter_map(|it| it.file_name()).map(OsString::from));
+        let all = files.iter().map(PathBuf::as_path).chain(folders.iter().copied());
+        names.extend(all.filter_map(Path::file_name).map(OsString::from));
         drop(names);
-        for file in &files {
-            let folder = file.parent().filter(|it| !it.as_os_str().is_empty());
-            let folder = folder.unwrap_or(Path::new(".")).to_owned();
-            if self.folders.contains(&folder) {
-                continue;
-            }
-            match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                Ok(()) => {
-                    self.folders.insert(folder);
-                }
-                Err(error) => return Err(not_followed(&folder, &error)),
-            }
+        folders.into_iter().try_for_each(|it| self.enter(it))
+    }
+
+    /// Follows a folder, or the nearest one above it while it is not there.
+    fn enter(&mut self, folder: &Path) -> io::Result<()> {
+        let there = folder.ancestors().find_map(|it| {
+            let it = if it.as_os_str().is_empty() { Path::new(".") } else { it };
+            let found = fs::metadata(it).ok().filter(fs::Metadata::is_dir)?;
+            Some((it, (found.dev(), found.ino())))
+        });
+        let Some((folder, identity)) = there else { return Ok(()) };
+        let before = self.folders.get(folder);
+        if before == Some(&identity) {
+            return Ok(());
         }
+        if before.is_some() {
+            // The system may have ended this by itself when the folder went.
+            let _ = self.watcher.unwatch(folder);
+        }
+        let follow = self.watcher.watch(folder, RecursiveMode::NonRecursive);
+        follow.map_err(|it| not_followed(folder, &it))?;
+        self.folders.insert(folder.to_owned(), identity);
         Ok(())
     }
+}
+
+fn folder(file: &Path) -> &Path {
+    file.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn is_followed(names: &Mutex<BTreeSet<OsString>>, path: &Path) -> bool {

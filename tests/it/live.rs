@@ -196,6 +196,37 @@ fn a_component_that_was_missing_is_taken_over_when_it_is_there() {
     assert_eq!(prompts(&server, "json.log"), ["[EMAIL]"]);
 }
 
+/// As a deployment that renames whole folders does it.
+#[test]
+fn a_folder_is_followed_when_another_takes_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, component_path: &str| {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("own.wasm"), component(component_path)).unwrap();
+    };
+    put("plugins", "plugins/components/truncate.wasm");
+    put("second", "plugins/components/redact.wasm");
+    put("third", "tests/fixtures/components/hostile.wasm");
+    let config = Config::json().edit(&["own"]).plugin("own", "source = \"plugins/own.wasm\"");
+    let mut server = Server::start_in(folder, &config, &[]);
+    let turn = |next: &str| {
+        fs::rename(server.path("plugins"), server.path(&format!("before-{next}"))).unwrap();
+        fs::rename(server.path(next), server.path("plugins")).unwrap();
+    };
+    turn("second");
+    server.reaches(REVISION, 2);
+    turn("third");
+    server.reaches(REVISION, 3);
+    // Gone for a while: nothing can be read, and what is in force stays.
+    fs::rename(server.path("plugins"), server.path("away")).unwrap();
+    server.reaches(REFUSALS, 1);
+    fs::rename(server.path("before-third"), server.path("plugins")).unwrap();
+    server.reaches(REVISION, 4);
+    server.chat(ADDRESS, &json!({"max_tokens": 1}));
+    server.stop();
+    assert_eq!(prompts(&server, "json.log"), ["[EMAIL]"]);
+}
+
 /// Reading files is no change of them: a look at the configuration is not followed by another one.
 #[test]
 fn a_change_is_looked_at_once() {

@@ -75,12 +75,20 @@ impl Worker {
                 self.chains.clear();
                 self.shared.queue.count_dropped(records);
             }
-            self.retire();
-            self.report_drops();
+            let upkeep = || {
+                self.retire();
+                self.report_drops();
+            };
+            if catch_unwind(AssertUnwindSafe(upkeep)).is_err() {
+                self.chains.clear();
+            }
         }
         // Whoever pushed while the queue closed came behind its end.
         self.shared.queue.count_dropped(queue.try_iter().count() as u64);
-        self.chains.values_mut().for_each(Chain::finish);
+        for chain in self.chains.values_mut() {
+            // What one chain still holds is no reason to lose what the next one does.
+            let _ = catch_unwind(AssertUnwindSafe(|| chain.finish()));
+        }
     }
 
     /// Runs neighbours of one chain together; the order of the batch stays.

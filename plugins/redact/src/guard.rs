@@ -111,7 +111,7 @@ fn secret() -> String {
             .to_owned(),
         "[rs]k_(?:live|test)_[A-Za-z0-9_-]{10}".to_owned(),
         "A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{16}|AIza[A-Za-z0-9_-]{30}".to_owned(),
-        "Bearer [A-Za-z0-9._~+/=-]{12}".to_owned(),
+        "(?i-u:bearer) [A-Za-z0-9._~+/=-]{12}".to_owned(),
         "eyJ[A-Za-z0-9_-]{7}".to_owned(),
         r"hooks\.slack\.com/services/|discord\.com/api/webhooks/".to_owned(),
         "-----BEGIN ".to_owned(),

@@ -48,7 +48,7 @@ fn next_trigger(bytes: &[u8], from: usize) -> Option<usize> {
         at += 8;
         rest = tail;
     }
-    rest.iter().position(|it| matches!(*it, FIRST..=LAST | b'_')).map(|it| at + it)
+    rest.iter().position(|it| matches!(*it, FIRST..=LAST | b'_' | b'b')).map(|it| at + it)
 }
 
 /// The high bit of each byte that is a trigger. Without their high bits, bytes and what is added to them never carry into
@@ -57,8 +57,8 @@ fn triggers(word: u64) -> u64 {
     let low = word & !HIGH;
     let from_first = low + (0x80 - FIRST as u64) * ONES;
     let after_last = low + (0x80 - (LAST + 1) as u64) * ONES;
-    let not_underscore = (low ^ (b'_' as u64 * ONES)) + 0x7f * ONES;
-    ((from_first & !after_last) | !not_underscore) & !word & HIGH
+    let not = |it: u8| (low ^ (u64::from(it) * ONES)) + 0x7f * ONES;
+    ((from_first & !after_last) | !(not(b'_') & not(b'b'))) & !word & HIGH
 }
 
 struct Scan<'a> {
@@ -94,7 +94,7 @@ impl<'a> Scan<'a> {
                 self.push(email::find(bytes, at), Kind::Email)
             }
             Some(b':') => self.colon(at),
-            Some(b'=' | b'-' | b'_' | b'.' | b'A' | b'B') => self.secret(at),
+            Some(b'=' | b'-' | b'_' | b'.' | b'A' | b'B' | b'b') => self.secret(at),
             _ => 0,
         }
     }

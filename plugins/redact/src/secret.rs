@@ -44,7 +44,7 @@ fn is_token(it: u8) -> bool {
 pub fn find(bytes: &[u8], at: usize, tokens: &mut Tokens) -> Option<(usize, usize)> {
     match bytes.get(at)? {
         b'A' => access_key(bytes, at, tokens),
-        b'B' => bearer(bytes, at),
+        b'B' | b'b' => bearer(bytes, at),
         b':' | b'=' => assigned(bytes, at),
         b'-' => private_key(bytes, at).or_else(|| prefixed(bytes, at, tokens)),
         b'_' => prefixed(bytes, at, tokens),
@@ -149,15 +149,19 @@ fn access_key(bytes: &[u8], at: usize, tokens: &mut Tokens) -> Option<(usize, us
     whole.then_some((at, at + 20))
 }
 
-/// What follows `Bearer `.
+/// What follows `Bearer `: schemes of HTTP are read without case (RFC 9110, section 11.1).
 fn bearer(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
-    let rest = bytes.get(at..)?.strip_prefix(b"Bearer ")?;
+    const SCHEME: &[u8] = b"Bearer ";
+    let (scheme, rest) = bytes.get(at..)?.split_at_checked(SCHEME.len())?;
+    if !scheme.eq_ignore_ascii_case(SCHEME) {
+        return None;
+    }
     let is_part = |it: &u8| {
         it.is_ascii_alphanumeric() || matches!(it, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=')
     };
     let token = rest.split(|it| !is_part(it)).next()?;
     let drawn = token.len() >= 12 && token.iter().any(u8::is_ascii_digit) || token.len() >= 24;
-    let start = at + b"Bearer ".len();
+    let start = at + SCHEME.len();
     (drawn && !joined(bytes, at)).then_some((start, start + token.len()))
 }
 

@@ -25,6 +25,8 @@ pub(crate) fn program(folder: &Path) -> Command {
         .env_remove("NO_COLOR")
         .env("CANDLE_NUM_THREADS", "1")
         .env("TMPDIR", folder)
+        // One for all tests, and not the user's own.
+        .env("XDG_CACHE_HOME", concat!(env!("CARGO_TARGET_TMPDIR"), "/cache"))
         .stdin(Stdio::null());
     command
 }
