@@ -8,8 +8,10 @@ names() { for it in "$1"/*/Cargo.toml; do basename "$(dirname "$it")"; done | gr
 
 exports=$(scripts/wasm-toolchain.sh target/wasm)
 eval "$exports"
-packages=$(printf -- '-p %s ' $(names plugins) $(names tests/fixtures/guests))
-"$CARGO" build --quiet --profile guest --target $target --target-dir target/guests $packages
+build() { "$CARGO" build --quiet --profile guest --target $target --target-dir target/guests "$@"; }
+# Built alone, since features of the SDK hold for all guests of one build, and only this one makes requests.
+build -p caller
+build $(printf -- '-p %s ' $(names plugins) $(names tests/fixtures/guests | grep -v '^caller$'))
 
 # Another compiler writes other bytes from the same sources: they are compared only with its like.
 compiler=$("${RUSTC:-rustc}" -V)

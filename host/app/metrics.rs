@@ -44,7 +44,7 @@ pub fn encode(pipeline: &Pipeline, cache: Option<CacheCounts>) -> String {
 /// Name, help and where the number is. Names that end in `_total` are counters.
 type Counter<S> = (&'static str, &'static str, fn(&S) -> &AtomicU64);
 
-const STAGE: [Counter<StageStats>; 5] = [
+const STAGE: [Counter<StageStats>; 6] = [
     ("bucksaw_plugin_calls_total", "Calls of the plugin.", |it| &it.calls),
     ("bucksaw_plugin_records_total", "Records in those calls.", |it| &it.records),
     ("bucksaw_plugin_instances_opened_total", "Instances that were opened.", |it| &it.instances),
@@ -57,6 +57,11 @@ const STAGE: [Counter<StageStats>; 5] = [
         "bucksaw_plugin_breaker_openings_total",
         "Times that the plugin was left alone because it kept failing.",
         |it| &it.breaker_openings,
+    ),
+    (
+        "bucksaw_plugin_records_lost_total",
+        "Records that a handler with a thread of its own had no room or no time for.",
+        |it| &it.lost,
     ),
 ];
 
@@ -225,6 +230,15 @@ impl Counts {
             })
         });
         family(encoder, about, failures)?;
+        let about = (
+            "bucksaw_plugin_denials_total",
+            "What the host denied the plugin, or could not do for it, by what it was.",
+        );
+        let denials = stages().flat_map(|([chain, plugin, role], it)| {
+            let samples = it.denials().into_iter();
+            samples.map(move |(what, times)| ([chain, plugin, role, ("what", what)], times))
+        });
+        family(encoder, about, denials)?;
         let about = (
             "bucksaw_plugin_breakers_open",
             "Workers that leave the plugin alone because it kept failing.",

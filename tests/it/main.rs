@@ -29,6 +29,8 @@ mod leaks;
 mod live;
 // The OpenAI API over raw HTTP.
 mod openai;
+// Requests of a handler: granted, redacted, bounded, and beside the log.
+mod outbound;
 // Two configurations at the same records, offline and before a change.
 mod replay;
 // Another chain's work is compared, and never written.

@@ -3,11 +3,13 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
 };
 
 use record::{Record, event};
 
 use crate::{
+    aside::Aside,
     clock::Clock,
     edit::Replacer,
     editors::{Draft, Editors},
@@ -47,13 +49,24 @@ pub struct Tools {
 /// One worker's instance of a chain.
 pub struct Chain {
     editors: Editors,
-    handlers: Vec<Slot<dyn Handler>>,
+    handlers: Vec<Handling>,
     outputs: Vec<Formatting>,
     shadow: Option<Shadow>,
     sessions: Sessions,
     reports: Reports,
+    /// Of handlers with threads of their own. Such a handler is not told of them: it might fail again, without end.
+    aside_reports: Reports,
     tools: Tools,
 }
+
+/// A handler that runs here, or one on a thread of its own.
+enum Handling {
+    Here(Slot<dyn Handler>),
+    Aside(Aside),
+}
+
+/// What handlers on threads of their own have when a chain ends and nobody says how long it may take.
+const FINISH: Duration = Duration::from_secs(10);
 
 type Formatting = (Slot<dyn Formatter>, Vec<Arc<Output>>);
 
@@ -66,7 +79,11 @@ impl Chain {
         };
         let replacer = &tools.replacer;
         let handler = |it: &Arc<dyn Source<dyn Handler>>| {
-            Slot::new(it.clone(), counted(it.name(), "handler"))
+            let stats = counted(it.name(), "handler");
+            match it.waits() {
+                true => Handling::Aside(Aside::start(it, stats)),
+                false => Handling::Here(Slot::new(it.clone(), stats)),
+            }
         };
         let formatting = |(formatter, outputs): &Formats| {
             let counters = counted(formatter.name(), "formatter");
@@ -79,6 +96,7 @@ impl Chain {
             shadow: spec.shadow.as_ref().map(|it| Shadow::new(it, &spec.name, &tools)),
             sessions: Sessions::default(),
             reports: Reports::new(),
+            aside_reports: Reports::new(),
             tools,
         }
     }
@@ -86,7 +104,12 @@ impl Chain {
     /// Opens an instance of every plugin ahead of the first record.
     pub fn warm(&mut self) {
         self.editors.warm();
-        self.handlers.iter_mut().for_each(Slot::warm);
+        for handling in &mut self.handlers {
+            // One on a thread of its own is opened there.
+            if let Handling::Here(it) = handling {
+                it.warm();
+            }
+        }
         self.outputs.iter_mut().for_each(|(it, _)| it.warm());
         self.shadow.iter_mut().for_each(Shadow::warm);
     }
@@ -94,25 +117,55 @@ impl Chain {
     /// Takes a batch from the first editor to the outputs.
     pub fn run(&mut self, batch: Vec<Record>) {
         let released = self.edit(batch);
-        self.emit(&released);
+        self.emit(&released, true);
         self.report(false);
     }
 
     /// Reports what is left to report; nothing is run after it.
     pub fn finish(&mut self) {
-        let now = self.tools.clock.now();
+        self.close();
+        self.finish_by(Instant::now() + FINISH);
+    }
+
+    /// Takes no more records. Handlers on threads of their own handle those that they have.
+    pub(crate) fn close(&mut self) {
         let unfinished = self.sessions.finish_all(&mut self.editors, &mut self.reports);
-        self.emit(&unfinished);
+        self.emit(&unfinished, true);
         self.report(true);
+        let now = self.tools.clock.now();
         let mut records = self.reports.take_drops(now);
         records.extend(self.shadow.iter_mut().filter_map(|it| it.report(now)));
         self.run_internal(records);
+        self.asides().for_each(Aside::close);
+    }
+
+    /// Whether every handler has handled what it was given before the chain was closed.
+    pub(crate) fn is_done(&mut self) -> bool {
+        self.asides().all(|it| it.is_done())
+    }
+
+    /// Reports what is left to report of a closed chain, after its handlers came to their end or the deadline has come.
+    pub(crate) fn finish_by(&mut self, deadline: Instant) {
+        self.asides().for_each(|it| it.end_by(deadline));
+        self.report_asides(true);
+    }
+
+    /// What is to be done now and then while no records come.
+    pub(crate) fn tick(&mut self) {
+        self.report_asides(false);
+    }
+
+    fn asides(&mut self) -> impl Iterator<Item = &mut Aside> {
+        self.handlers.iter_mut().filter_map(|it| match it {
+            Handling::Here(_) => None,
+            Handling::Aside(it) => Some(it),
+        })
     }
 
     /// Hands records that the chain itself made to the outputs.
     pub(crate) fn run_internal(&mut self, records: Vec<Record>) {
         let released: Vec<Released> = records.into_iter().map(Released::internal).collect();
-        self.emit(&released);
+        self.emit(&released, true);
     }
 
     /// Records that each editor failed for since this was last asked.
@@ -181,11 +234,19 @@ impl Chain {
     }
 
     /// Handlers and outputs: these fail open, on records that are already released.
-    fn emit(&mut self, released: &[Released]) {
+    fn emit(&mut self, released: &[Released], to_asides: bool) {
         if released.is_empty() {
             return;
         }
-        for slot in &mut self.handlers {
+        for handling in &mut self.handlers {
+            let slot = match handling {
+                Handling::Here(it) => it,
+                Handling::Aside(it) if to_asides => {
+                    it.push(released);
+                    continue;
+                }
+                Handling::Aside(_) => continue,
+            };
             if let Err(error) = slot.call(released.len(), |it| it.handle(released)) {
                 self.reports.failed(slot.name(), error);
             }
@@ -226,6 +287,24 @@ impl Chain {
             self.run_internal(records);
             self.reports.forget_failures();
         }
+        self.report_asides(last);
+    }
+
+    /// Says what happened on the handlers' own threads.
+    fn report_asides(&mut self, last: bool) {
+        let (now, reports) = (self.tools.clock.now(), &mut self.aside_reports);
+        for handling in &self.handlers {
+            if let Handling::Aside(it) = handling {
+                it.report(reports);
+            }
+        }
+        let mut records = reports.take_failures(now, last);
+        records.extend(reports.take_denials(now, last));
+        if last || reports.are_drops_due() {
+            records.extend(reports.take_drops(now));
+        }
+        let released: Vec<Released> = records.into_iter().map(Released::internal).collect();
+        self.emit(&released, false);
     }
 }
 

@@ -176,7 +176,7 @@ impl OneStage<'_> {
                 Err(StageError::Refused)
             }
             Verdict::Drop(reason) => {
-                self.reports.dropped(self.slot.name(), reason);
+                self.reports.dropped(self.slot.name(), reason, 1);
                 draft.state = State::Dropped;
                 return;
             }

@@ -12,10 +12,12 @@
 //! - [`chain`]: editors in order, release, handlers, outputs. [`stage`]: the traits that plugins implement.
 //! - [`editors`], [`edit`]: applying what editors answered. [`released`], [`escape`]: the guarantees about what leaves.
 //! - [`session`]: text that arrives in parts. [`shadow`], [`compare`], [`trace`]: two sets of editors for the same records.
+//! - [`aside`]: handlers that may wait, on threads of their own.
 //! - [`slot`], [`breaker`]: what a failing stage does to the next call. [`stats`], [`report`]: what is counted and told.
 //! - [`output`], [`sink`]: buffers and threads in front of the sinks.
 
 pub mod alert;
+mod aside;
 pub mod breaker;
 pub mod chain;
 pub mod clock;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::Ordering::Relaxed},
     thread::{self, JoinHandle},
     time::Instant,
 };
@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stats: Arc<Stats>,
     pub(crate) outputs: Outputs,
+    /// When it has to have ended, as soon as it is shut down.
+    pub(crate) ends: OnceLock<Instant>,
 }
 
 /// What became of the records when the log was shut down.
@@ -86,6 +88,7 @@ impl Pipeline {
             revisions: Arc::new(Revisions::new(plan.chains, ready)),
             clock: plan.clock,
             stats,
+            ends: OnceLock::new(),
         });
         let mut workers = Vec::with_capacity(worker_count);
         for (index, receiver) in receivers.into_iter().enumerate() {
@@ -172,6 +175,8 @@ impl Pipeline {
     /// Takes no more records, runs those that were taken through their chains, and empties every output, all before the
     /// deadline.
     pub fn shutdown(&self, deadline: Instant) -> Drained {
+        // Shut down twice, the first deadline holds for handlers.
+        let _ = self.shared.ends.set(deadline);
         // Closing waits for room in a full queue, so it has a thread that a stuck worker cannot make us wait for.
         let queue = self.shared.queue.clone();
         let closed =

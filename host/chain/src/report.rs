@@ -19,6 +19,9 @@ pub(crate) struct Reports {
     /// Records that met an open breaker, by plugin, and when they were last told.
     open: BTreeMap<String, u64>,
     open_told: Option<Instant>,
+    /// What the host denied, by plugin and word, and when it was last told.
+    denials: BTreeMap<(String, &'static str), u64>,
+    denials_told: Option<Instant>,
     /// By plugin and reason.
     drops: BTreeMap<(String, Arc<str>), u64>,
     drops_told: Instant,
@@ -32,6 +35,8 @@ impl Reports {
             failures: BTreeMap::new(),
             open: BTreeMap::new(),
             open_told: None,
+            denials: BTreeMap::new(),
+            denials_told: None,
             drops: BTreeMap::new(),
             drops_told: Instant::now(),
             editor_failures: BTreeMap::new(),
@@ -39,11 +44,19 @@ impl Reports {
     }
 
     pub(crate) fn failed(&mut self, plugin: &str, error: StageError) {
+        self.failed_times(plugin, error, 1);
+    }
+
+    pub(crate) fn failed_times(&mut self, plugin: &str, error: StageError, times: u64) {
         let count = match error {
             StageError::BreakerOpen => self.open.entry(plugin.to_owned()).or_default(),
             _ => self.failures.entry((plugin.to_owned(), error)).or_default(),
         };
-        *count += 1;
+        *count += times;
+    }
+
+    pub(crate) fn denied(&mut self, plugin: &str, what: &'static str, times: u64) {
+        *self.denials.entry((plugin.to_owned(), what)).or_default() += times;
     }
 
     /// Counts against the editor, unless it was not even called.
@@ -53,8 +66,8 @@ impl Reports {
         }
     }
 
-    pub(crate) fn dropped(&mut self, plugin: &str, reason: Arc<str>) {
-        *self.drops.entry((plugin.to_owned(), reason)).or_default() += 1;
+    pub(crate) fn dropped(&mut self, plugin: &str, reason: Arc<str>, records: u64) {
+        *self.drops.entry((plugin.to_owned(), reason)).or_default() += records;
     }
 
     /// Records about what failed. An open breaker is told at once, and then now and then, or when it is the `last` chance.
@@ -81,6 +94,24 @@ impl Reports {
             internal(now, Severity::ERROR, event, fields)
         };
         std::mem::take(&mut self.failures).into_iter().map(tell).collect()
+    }
+
+    /// Records about what the host denied: at once, and then now and then, or when it is the `last` chance.
+    pub(crate) fn take_denials(&mut self, now: (i64, i32), last: bool) -> Vec<Record> {
+        let due = last || self.denials_told.is_none_or(|it| it.elapsed() >= EVERY);
+        if !due || self.denials.is_empty() {
+            return Vec::new();
+        }
+        self.denials_told = Some(Instant::now());
+        let tell = |((plugin, what), times): ((String, &'static str), u64)| {
+            let fields = vec![
+                Field::new(field::PLUGIN, plugin),
+                Field::new(field::PLUGIN_ERROR, what),
+                Field::new(field::DENIED, number(times)),
+            ];
+            internal(now, Severity::WARNING, event::PLUGIN_DENIED, fields)
+        };
+        std::mem::take(&mut self.denials).into_iter().map(tell).collect()
     }
 
     /// What failed while failures were told is not told: that would have no end.

@@ -135,7 +135,7 @@ impl Session {
             Ok(Some(edited)) => edited,
             Ok(None) => {
                 self.ended = true;
-                reports.dropped("session", "dropped by an editor".into());
+                reports.dropped("session", "dropped by an editor".into(), 1);
                 return None;
             }
             Err(stub) => return Some(self.fail(stub, reports)),

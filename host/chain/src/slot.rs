@@ -18,6 +18,7 @@ pub(crate) struct Slot<S: ?Sized> {
     breaker: Breaker,
     stats: Arc<StageStats>,
     counted_open: bool,
+    denials: Vec<(&'static str, u64)>,
 }
 
 impl<S: ?Sized> Drop for Slot<S> {
@@ -30,7 +31,8 @@ impl<S: ?Sized> Drop for Slot<S> {
 
 impl<S: Stage + ?Sized> Slot<S> {
     pub(crate) fn new(source: Arc<dyn Source<S>>, stats: Arc<StageStats>) -> Self {
-        Self { source, instance: None, breaker: Breaker::default(), stats, counted_open: false }
+        let breaker = Breaker::default();
+        Self { source, instance: None, breaker, stats, counted_open: false, denials: Vec::new() }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -65,7 +67,11 @@ impl<S: Stage + ?Sized> Slot<S> {
             None => self.open(),
         }
         .and_then(|mut instance| {
-            let answer = work(&mut instance)?;
+            let answer = work(&mut instance);
+            let denials = instance.take_denials();
+            denials.iter().for_each(|&(what, times)| self.stats.denied(what, times));
+            self.denials.extend(denials);
+            let answer = answer?;
             if instance.is_worn() {
                 self.stats.retired.fetch_add(1, Relaxed);
             } else {
@@ -86,6 +92,11 @@ impl<S: Stage + ?Sized> Slot<S> {
         }
         self.count_breaker();
         result
+    }
+
+    /// What the host denied its instances since this was last asked.
+    pub(crate) fn take_denials(&mut self) -> Vec<(&'static str, u64)> {
+        std::mem::take(&mut self.denials)
     }
 
     /// Counts this worker's breaker as open, or not any more.

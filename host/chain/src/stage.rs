@@ -16,6 +16,11 @@ pub trait Source<S: ?Sized>: Send + Sync {
     /// # Errors
     /// When the plugin cannot be instantiated or refuses its configuration.
     fn open(&self) -> Result<Box<S>, StageError>;
+
+    /// Whether its instances may wait for something outside the process. A handler that does is given a thread of its own.
+    fn waits(&self) -> bool {
+        false
+    }
 }
 
 /// What instances of all roles have in common.
@@ -23,6 +28,11 @@ pub trait Stage: Send {
     /// Whether the instance has grown or worked so much that a fresh one should take its place before the next call.
     fn is_worn(&self) -> bool {
         false
+    }
+
+    /// What the host denied the instance since this was last asked: words of a closed set, and how often each.
+    fn take_denials(&mut self) -> Vec<(&'static str, u64)> {
+        Vec::new()
     }
 }
 

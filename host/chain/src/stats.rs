@@ -59,6 +59,10 @@ pub struct StageStats {
     pub breaker_openings: AtomicU64,
     /// Workers whose breaker is open.
     pub breakers_open: AtomicU64,
+    /// Records that a handler with a thread of its own had no room or no time for.
+    pub lost: AtomicU64,
+    /// What the host denied the plugin, by word.
+    denials: Mutex<BTreeMap<&'static str, u64>>,
     /// Time of a record: a call's time by its records.
     pub cost: Histogram,
 }
@@ -129,6 +133,16 @@ impl StageStats {
         self.calls.fetch_add(1, Relaxed);
         self.records.fetch_add(records, Relaxed);
         self.cost.add(took, records);
+    }
+
+    /// What the host denied the plugin: a word of a closed set, and how often.
+    pub fn denials(&self) -> BTreeMap<&'static str, u64> {
+        self.denials.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn denied(&self, what: &'static str, times: u64) {
+        let mut denials = self.denials.lock().unwrap_or_else(PoisonError::into_inner);
+        *denials.entry(what).or_default() += times;
     }
 
     pub(crate) fn failed(&self, error: StageError) {

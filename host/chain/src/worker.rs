@@ -31,6 +31,8 @@ pub(crate) struct Worker {
     shared: Arc<Shared>,
     /// By revision and name; opened when the first record comes for them.
     chains: BTreeMap<Key, Chain>,
+    /// Of revisions that have ended: their handlers still have records.
+    ending: Vec<Chain>,
     /// The present revision when chains of ended ones were last looked for, and when that was.
     seen: u64,
     looked: Instant,
@@ -47,6 +49,7 @@ impl Worker {
         Self {
             shared,
             chains: BTreeMap::new(),
+            ending: Vec::new(),
             seen: 0,
             looked: Instant::now(),
             reports,
@@ -76,6 +79,9 @@ impl Worker {
                 self.shared.queue.count_dropped(records);
             }
             let upkeep = || {
+                if records == 0 {
+                    self.chains.values_mut().for_each(Chain::tick);
+                }
                 self.retire();
                 self.report_drops();
             };
@@ -85,9 +91,13 @@ impl Worker {
         }
         // Whoever pushed while the queue closed came behind its end.
         self.shared.queue.count_dropped(queue.try_iter().count() as u64);
-        for chain in self.chains.values_mut() {
+        // All handlers end at the same time, and leave time for the outputs.
+        self.chains.values_mut().for_each(Chain::close);
+        let now = Instant::now();
+        let ends = self.shared.ends.get().map_or(now, |it| now + it.duration_since(now) / 2);
+        for chain in self.chains.values_mut().chain(&mut self.ending) {
             // What one chain still holds is no reason to lose what the next one does.
-            let _ = catch_unwind(AssertUnwindSafe(|| chain.finish()));
+            let _ = catch_unwind(AssertUnwindSafe(|| chain.finish_by(ends)));
         }
     }
 
@@ -137,6 +147,9 @@ impl Worker {
 
     /// Ends chains of revisions that no record can come for.
     fn retire(&mut self) {
+        for mut chain in self.ending.extract_if(.., |it| it.is_done()) {
+            chain.finish_by(Instant::now());
+        }
         let revisions = &self.shared.revisions;
         let current = revisions.current().number();
         let old = self.chains.keys().any(|(number, _)| *number != current);
@@ -147,7 +160,12 @@ impl Worker {
         self.looked = Instant::now();
         let ended = |(number, _): &Key| *number != current && !revisions.is_live(*number);
         for (_, mut chain) in self.chains.extract_if(.., |key, _| ended(key)) {
-            chain.finish();
+            chain.close();
+            if chain.is_done() {
+                chain.finish_by(Instant::now());
+            } else {
+                self.ending.push(chain);
+            }
         }
         if self.reports {
             if revisions.settle_level() {

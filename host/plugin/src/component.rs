@@ -15,12 +15,12 @@ use crate::{
     formatter::FormatterInstance,
     guard::Guards,
     handler::HandlerInstance,
-    instance::{GuestState, Instance},
+    http::{self, GuestHttp},
+    instance::{GuestState, Instance, Lent},
     limits::Limits,
     pack::Reads,
     patterns::Patterns,
     runtime::Runtime,
-    state::StateGrant,
 };
 
 /// What the configuration says of one plugin.
@@ -84,7 +84,9 @@ pub(crate) struct Loaded {
     pub(crate) description: Description,
     pub(crate) pre: InstancePre<GuestState>,
     pub(crate) alerts: Arc<dyn Alerts>,
-    pub(crate) state: Option<StateGrant>,
+    pub(crate) lent: Lent,
+    /// Where its requests are made, if it imports any of `wasi:http`.
+    pub(crate) network: Option<tokio::runtime::Handle>,
     pub(crate) setup: Setup,
     _ticking: Arc<()>,
 }
@@ -115,18 +117,23 @@ impl Plugin {
             return Err(LoadError::CoreModule);
         }
         let component = runtime.component(bytes)?;
-        let role = inspect(&component, runtime.engine(), &settings.grants)?;
+        let Kind { role, with_http } = inspect(&component, runtime.engine(), &settings.grants)?;
         let pre = runtime
-            .linker()?
+            .linker(with_http)?
             .instantiate_pre(&component)
             .map_err(|it| LoadError::Binding(one_line(&it)))?;
         let alerts = runtime.alerts();
-        let (instance, linked) = Instance::new(&pre, &settings.limits, alerts.clone())
+        let network = with_http.then(|| runtime.network().handle()).transpose();
+        let network = network.map_err(LoadError::Network)?;
+        let http = GuestHttp::new(network.clone());
+        let (instance, linked) = Instance::new(&pre, &settings.limits, alerts.clone(), http)
             .map_err(|error| LoadError::Failed { entry: "instantiate", error })?;
         let mut entry = Entry { instance, linked, role, limits: settings.limits };
         let description = entry.describe(&pre)?;
         let setup = Setup::new(entry.configure(&pre, &settings.config)?)?;
-        let state = settings.grants.state.map(|it| runtime.states().grant(&settings.name, it));
+        let (name, grants) = (&settings.name, &settings.grants);
+        let state = grants.state.map(|it| runtime.states().grant(name, it));
+        let outbound = with_http.then(|| runtime.network().outbound(name, &grants.http)).flatten();
         Ok(Self(Arc::new(Loaded {
             name: settings.name.clone(),
             settings,
@@ -134,7 +141,8 @@ impl Plugin {
             description,
             pre,
             alerts,
-            state,
+            lent: Lent { state, outbound },
+            network,
             setup,
             _ticking: runtime.ticking(),
         })))
@@ -176,12 +184,14 @@ impl Plugin {
     /// A new instance, configured as the first one was.
     fn instance(&self) -> Result<(Instance, Linked), StageError> {
         let it = &self.0;
-        let (instance, linked) = Instance::new(&it.pre, &it.settings.limits, it.alerts.clone())?;
+        let http = GuestHttp::new(it.network.clone());
+        let (instance, linked) =
+            Instance::new(&it.pre, &it.settings.limits, it.alerts.clone(), http)?;
         let mut entry = Entry { instance, linked, role: it.role, limits: it.settings.limits };
         match entry.configure(&it.pre, &it.settings.config) {
             // A plugin that asks for something else each time has been checked for nothing.
             Ok(asked) if same(&asked, &it.setup.asked) => {
-                entry.instance.settle(&it.settings.grants, it.state.clone());
+                entry.instance.settle(&it.settings.grants, it.lent.clone());
                 Ok((entry.instance, entry.linked))
             }
             Err(LoadError::Failed { error, .. }) => Err(error),
@@ -220,6 +230,10 @@ impl Source<dyn Handler> for Plugin {
     fn open(&self) -> Result<Box<dyn Handler>, StageError> {
         let (instance, linked) = self.instance()?;
         Ok(Box::new(HandlerInstance::new(self.0.clone(), instance, &linked)?))
+    }
+
+    fn waits(&self) -> bool {
+        self.0.network.is_some()
     }
 }
 
@@ -298,23 +312,31 @@ impl Entry {
     }
 }
 
+/// What a component is by its exports and imports.
+struct Kind {
+    role: Role,
+    /// Whether it imports any of `wasi:http` and what belongs to it.
+    with_http: bool,
+}
+
 /// The role by the exports, after the imports were found to be granted.
-fn inspect(component: &Component, engine: &Engine, grants: &Grants) -> Result<Role, LoadError> {
+fn inspect(component: &Component, engine: &Engine, grants: &Grants) -> Result<Kind, LoadError> {
     let kind = component.component_type();
-    let mut capability = None;
+    let (mut capability, mut network) = (None, Vec::new());
     for (import, _) in kind.imports(engine) {
         match import {
             v0_1::TYPES => {}
             v0_1::ALERTS if grants.alert.is_empty() => {
                 let grant = "grants = { alert = [\"<channel>\"] }";
-                return Err(LoadError::Ungranted { import: v0_1::ALERTS, grant });
+                return Err(LoadError::Ungranted { import: v0_1::ALERTS.to_owned(), grant });
             }
             v0_1::STATE if grants.state.is_none() => {
                 let grant = "grants = { state_kib = 64 }";
-                return Err(LoadError::Ungranted { import: v0_1::STATE, grant });
+                return Err(LoadError::Ungranted { import: v0_1::STATE.to_owned(), grant });
             }
             v0_1::ALERTS => capability = Some(v0_1::ALERTS),
             v0_1::STATE => capability = Some(v0_1::STATE),
+            other if http::is_import(other) => network.push(other.to_owned()),
             other => return Err(LoadError::UnknownImport { import: other.to_owned() }),
         }
     }
@@ -333,16 +355,24 @@ fn inspect(component: &Component, engine: &Engine, grants: &Grants) -> Result<Ro
     .filter(|(export, _)| has(export))
     .map(|(_, role)| role)
     .collect();
-    match (roles.as_slice(), capability) {
+    // Of all that it takes to make a request, the one that is a capability of its own is named.
+    let network = network.iter().max_by_key(|it| it.starts_with("wasi:http/")).cloned();
+    let with_http = network.is_some();
+    let reaches = capability.map(str::to_owned).or_else(|| network.clone());
+    match (roles.as_slice(), reaches, network) {
         // An editor sees what nobody else may see, and a formatter only writes what it is given: neither may reach out.
-        ([role @ (Role::Editor | Role::Formatter)], Some(import)) => {
+        ([role @ (Role::Editor | Role::Formatter)], Some(import), _) => {
             Err(LoadError::WrongRole { role: role.name(), import })
         }
-        ([role], _) => Ok(*role),
-        ([], _) if exports.is_empty() => {
+        ([_], _, Some(import)) if grants.http.is_empty() => {
+            let grant = "grants = { http = [\"<host>\"] }";
+            Err(LoadError::Ungranted { import, grant })
+        }
+        ([role], _, _) => Ok(Kind { role: *role, with_http }),
+        ([], _, _) if exports.is_empty() => {
             Err(LoadError::WrongWorld { exports: "nothing".to_owned() })
         }
-        ([], _) => Err(LoadError::WrongWorld { exports: exports.join(", ") }),
+        ([], _, _) => Err(LoadError::WrongWorld { exports: exports.join(", ") }),
         _ => Err(LoadError::SeveralRoles(exports.join(", "))),
     }
 }

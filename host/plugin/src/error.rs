@@ -25,18 +25,19 @@ pub enum LoadError {
     SeveralRoles(String),
     #[error(
         "it imports {import}, which this host does not offer: a plugin may import nothing but \
-         {} and {}",
+         {}, {} and, in any version 0.2, {}",
         crate::bindings::v0_1::ALERTS,
-        crate::bindings::v0_1::STATE
+        crate::bindings::v0_1::STATE,
+        crate::http::IMPORTS.join(", ")
     )]
     UnknownImport { import: String },
     #[error(
         "its role is {role}, and it imports {import}, which only a handler may: take those calls \
          out, or make them in a handler"
     )]
-    WrongRole { role: &'static str, import: &'static str },
+    WrongRole { role: &'static str, import: String },
     #[error("it imports {import}, which is not granted: add {grant}")]
-    Ungranted { import: &'static str, grant: &'static str },
+    Ungranted { import: String, grant: &'static str },
     #[error("it failed in {entry}: {error}")]
     Failed { entry: &'static str, error: StageError },
     #[error("it refuses its configuration: {}", join(.0))]
@@ -47,6 +48,8 @@ pub enum LoadError {
     Labels(String),
     #[error("its guard {index} cannot be used: {reason}")]
     Guard { index: usize, reason: String },
+    #[error("no thread can be started for its requests: {0}")]
+    Network(io::Error),
     #[error("its exports do not fit wit/plugin@0.1: {0}")]
     Binding(String),
 }

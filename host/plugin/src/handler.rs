@@ -31,6 +31,10 @@ impl Stage for HandlerInstance {
     fn is_worn(&self) -> bool {
         self.instance.is_worn()
     }
+
+    fn take_denials(&mut self) -> Vec<(&'static str, u64)> {
+        self.instance.take_denials()
+    }
 }
 
 impl Handler for HandlerInstance {

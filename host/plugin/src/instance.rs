@@ -1,6 +1,9 @@
 //! One store with one guest in it. Every entry has a deadline; after a failure the instance must be dropped.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chain::{Alerts, StageError};
 use wasmtime::{
@@ -10,6 +13,7 @@ use wasmtime::{
 
 use crate::{
     component::Grants,
+    http::{GuestHttp, Outbound},
     limits::{Limiter, Limits},
     runtime::epochs,
     state::StateGrant,
@@ -22,6 +26,14 @@ pub(crate) struct GuestState {
     /// Empty, and none, while the guest is set up, so that a plugin which is only tried changes nothing.
     pub(crate) granted_channels: Vec<String>,
     pub(crate) state: Option<StateGrant>,
+    pub(crate) http: GuestHttp,
+}
+
+/// What is lent to a guest when set-up has ended.
+#[derive(Clone, Default)]
+pub(crate) struct Lent {
+    pub(crate) state: Option<StateGrant>,
+    pub(crate) outbound: Option<Outbound>,
 }
 
 pub(crate) struct Instance {
@@ -37,12 +49,14 @@ impl Instance {
         pre: &InstancePre<GuestState>,
         limits: &Limits,
         alerts: Arc<dyn Alerts>,
+        http: GuestHttp,
     ) -> Result<(Self, Linked), StageError> {
         let state = GuestState {
             limiter: Limiter::new(limits),
             alerts,
             granted_channels: Vec::new(),
             state: None,
+            http,
         };
         let mut store = Store::new(pre.engine(), state);
         store.limiter(|it| &mut it.limiter);
@@ -55,11 +69,12 @@ impl Instance {
     }
 
     /// Ends set-up: from here the guest has what it was granted, and its wear is counted.
-    pub(crate) fn settle(&mut self, grants: &Grants, state: Option<StateGrant>) {
+    pub(crate) fn settle(&mut self, grants: &Grants, lent: Lent) {
         let guest = self.store.data_mut();
         guest.granted_channels.clone_from(&grants.alert);
         guest.limiter.settle();
-        guest.state = state;
+        guest.state = lent.state;
+        guest.http.lend(lent.outbound);
         self.calls = 0;
     }
 
@@ -67,6 +82,11 @@ impl Instance {
     pub(crate) fn is_worn(&self) -> bool {
         self.calls >= self.limits.calls_max.max(1)
             || self.store.data().limiter.grown() > self.limits.high_water
+    }
+
+    /// What the host denied the guest since this was last asked.
+    pub(crate) fn take_denials(&mut self) -> Vec<(&'static str, u64)> {
+        self.store.data().http.take_denials()
     }
 
     /// The store, for binding exports; nothing is called through it.
@@ -82,6 +102,10 @@ impl Instance {
     ) -> Result<T, StageError> {
         self.calls = self.calls.saturating_add(1);
         self.store.set_epoch_deadline(epochs(deadline));
+        // Waiting for the network is no wasm, which is all that the epoch stops.
+        self.store.data_mut().http.begin(Instant::now() + deadline);
+        let runtime = self.store.data().http.runtime();
+        let _entered = runtime.as_ref().map(|it| it.enter());
         call(&mut self.store).map_err(|it| self.classify(&it))
     }
 

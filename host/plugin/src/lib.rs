@@ -8,6 +8,7 @@
 //! - [`cache`]: compiled components on disk. [`state`]: the stores of the plugins that were granted one.
 //! - [`component`]: a loaded, checked and configured component: its role, description and setup.
 //! - [`instance`]: one store, one deadline for each entry. [`limits`]: what a guest may use.
+//! - [`http`]: what a handler that was granted hosts may ask of the network, and how much.
 //! - [`editor`], [`formatter`], [`handler`]: the three roles as stages.
 //! - [`pack`]: records to a batch. [`patterns`]: what the host scans for on a guest's behalf.
 //! - [`guard`]: which text an editor is not shown, since nothing in it can matter to it.
@@ -20,6 +21,7 @@ pub mod error;
 mod formatter;
 mod guard;
 mod handler;
+mod http;
 mod instance;
 pub mod limits;
 mod pack;

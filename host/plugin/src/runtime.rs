@@ -17,6 +17,7 @@ use crate::{
     bindings::v0_1,
     cache::Cache,
     error::{LoadError, one_line},
+    http::{self, Network},
     instance::GuestState,
     limits::{EPOCH, STACK_BYTES},
     state::{Refusal, StateGrant, States},
@@ -29,6 +30,7 @@ pub struct Runtime {
     alerts: Arc<dyn Alerts>,
     cache: Option<Arc<Cache>>,
     states: Arc<States>,
+    network: Network,
     /// The epoch advances as long as this is alive.
     ticking: Arc<()>,
 }
@@ -55,7 +57,7 @@ impl Runtime {
             .spawn(move || tick(&alive, &ticked))
             .map_err(|it| LoadError::Binding(it.to_string()))?;
         let (cache, states) = (cache.map(Arc::new), Arc::default());
-        Ok(Self { engine, alerts, cache, states, ticking })
+        Ok(Self { engine, alerts, cache, states, network: Network::default(), ticking })
     }
 
     /// The same engine, cache and stores, with other alert channels.
@@ -64,10 +66,11 @@ impl Runtime {
         Self { alerts, ..self.clone() }
     }
 
-    /// The same engine and cache, with no alert channel and stores of its own: for trying a plugin without effect.
+    /// The same engine and cache, with no alert channel, no network and stores of its own: for trying a plugin without effect.
     #[must_use]
     pub fn aside(&self) -> Self {
-        Self { alerts: Arc::new(()), states: Arc::default(), ..self.clone() }
+        let network = self.network.closed();
+        Self { alerts: Arc::new(()), states: Arc::default(), network, ..self.clone() }
     }
 
     /// Where compiled components are kept, for its counts.
@@ -102,8 +105,12 @@ impl Runtime {
         &self.states
     }
 
-    /// Everything that a component may import. Whether it is granted was checked before.
-    pub(crate) fn linker(&self) -> Result<Linker<GuestState>, LoadError> {
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Everything that a component may import, WASI's part only for one `with_http`. Whether it is granted was checked before.
+    pub(crate) fn linker(&self, with_http: bool) -> Result<Linker<GuestState>, LoadError> {
         let mut linker = Linker::new(&self.engine);
         v0_1::alerts::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |it| it)
             .and_then(|()| {
@@ -112,6 +119,7 @@ impl Runtime {
             .and_then(|()| {
                 v0_1::types::add_to_linker::<_, HasSelf<GuestState>>(&mut linker, |it| it)
             })
+            .and_then(|()| if with_http { http::link(&mut linker) } else { Ok(()) })
             .map_err(|it| LoadError::Binding(one_line(&it)))?;
         Ok(linker)
     }

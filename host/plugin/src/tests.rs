@@ -12,7 +12,7 @@ use record::{Field, Record, RequestContext, Severity, Stream, Value, event, fiel
 
 use crate::{
     Cache, Grants, Limits, LoadError, Plugin, Role, Runtime, Settings, bindings::v0_1::state::Host,
-    instance::GuestState, limits::Limiter,
+    http::GuestHttp, instance::GuestState, limits::Limiter,
 };
 
 fn component(path: &str) -> Vec<u8> {
@@ -286,6 +286,7 @@ fn a_store_is_lent_once_set_up_has_ended() {
         alerts: Arc::new(()),
         granted_channels: vec![],
         state: None,
+        http: GuestHttp::new(None),
     };
     let key = || "k".to_owned();
     assert_eq!((guest.set(key(), vec![1]), guest.add(key(), 1)), (1, Err(1)));

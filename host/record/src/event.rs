@@ -32,6 +32,8 @@ pub const PLUGIN_TRAPPED: &str = "plugin.trapped";
 pub const PLUGIN_FAILED: &str = "plugin.failed";
 /// A plugin's circuit breaker is open: it failed several times and is not called for a while.
 pub const PLUGIN_OPENED: &str = "plugin.opened";
+/// The host denied a plugin something that it asked for while it ran.
+pub const PLUGIN_DENIED: &str = "plugin.denied";
 /// The chains were changed while the server runs, or brought back.
 pub const CHAIN_REVISED: &str = "chain.revised";
 /// A change of the chains was refused; what was there goes on.

@@ -94,6 +94,8 @@ pub const PLUGIN: &str = "bucksaw.plugin";
 pub const PLUGIN_ERROR: &str = "bucksaw.plugin.error";
 pub const CHAIN: &str = "bucksaw.chain";
 pub const DROPPED: &str = "bucksaw.dropped";
+/// How often a plugin was denied something.
+pub const DENIED: &str = "bucksaw.denied";
 pub const REDACTIONS: &str = "bucksaw.redactions";
 /// Records that something happened to.
 pub const RECORDS: &str = "bucksaw.records";

@@ -45,13 +45,14 @@
 //! The manifest of such a plugin has `crate-type = ["cdylib", "rlib"]`, and
 //! `cargo build --release --target wasm32-unknown-unknown` writes the component. It imports nothing, so it needs no grant;
 //! a handler that calls [`Alerts::send`] imports the host's alert channels, one that calls [`state`] the host's store, and
-//! configuration has to grant them.
+//! configuration has to grant them. With the feature `http` it may make requests to hosts that configuration grants.
 //!
 //! This crate knows the contract and nothing of the server: no event, no field name but the ones that an author writes.
 //!
 //! # Layout
 //! - [`plugin`]: what all roles share, and the instance that a component holds.
 //! - [`editor`], [`formatter`], [`handler`]: one role each. [`state`]: what a handler keeps beyond an instance.
+//! - `http`: requests of a handler to granted hosts.
 //! - [`view`]: reading a batch. [`edits`], [`lines`]: answering.
 //! - [`config`]: from JSON to a typed configuration, or to diagnostics that name the key.
 //! - [`clock`], [`severity`]: times and levels as people write them.
@@ -74,6 +75,8 @@ pub mod edits;
 mod export;
 pub mod formatter;
 pub mod handler;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod lines;
 pub mod native;
 pub mod plugin;

@@ -31,9 +31,10 @@ pub(super) fn check(
     if raw.sha256.as_ref().is_some_and(|it| !hex(it)) {
         problems.add(key("sha256"), "a SHA-256 is 64 hexadecimal digits: take it from sha256sum");
     }
+    let with_http = raw.grants.http.as_ref().is_some_and(|it| !it.is_empty());
     let settings = plugin::Settings {
         config: raw.config.unwrap_or_else(|| "{}".to_owned()),
-        limits: limits(&key("limits"), &raw.limits, problems),
+        limits: limits(&key("limits"), &raw.limits, with_http, problems),
         grants: grant::check(&key("grants"), raw.grants, problems),
         name,
     };
@@ -51,8 +52,17 @@ fn source(key: &str, text: &str, folder: &Path, problems: &mut Problems) -> Sour
     Source::Builtin(name.to_owned())
 }
 
-fn limits(key: &str, raw: &raw::Limits, problems: &mut Problems) -> plugin::Limits {
+/// What a call may take of a plugin that may make requests: one takes up to 5 s, and it holds up nobody else.
+const WITH_HTTP: Duration = Duration::from_secs(10);
+
+fn limits(
+    key: &str,
+    raw: &raw::Limits,
+    with_http: bool,
+    problems: &mut Problems,
+) -> plugin::Limits {
     let default = plugin::Limits::default();
+    let work = if with_http { WITH_HTTP } else { default.work };
     let memory = raw.memory_mib.map_or(default.memory, mebibytes);
     // Most batches take less than a quarter, and the next one needs room.
     let high_water = raw.high_water_mib.map_or(memory / 4, mebibytes);
@@ -65,7 +75,7 @@ fn limits(key: &str, raw: &raw::Limits, problems: &mut Problems) -> plugin::Limi
     }
     plugin::Limits {
         memory,
-        work: raw.deadline_ms.map_or(default.work, Duration::from_millis),
+        work: raw.deadline_ms.map_or(work, Duration::from_millis),
         setup: raw.setup_seconds.map_or(default.setup, Duration::from_secs),
         high_water,
         calls_max: raw.calls_max.unwrap_or(default.calls_max),
