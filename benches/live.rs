@@ -67,6 +67,7 @@ fn chains(runtime: &Runtime, output: &Arc<Output>) -> Chains {
         default: "default".into(),
         outputs: vec![output.clone()],
         replacer: Replacer::new(Ellipsis::Korean, b"key"),
+        keeping: None,
         level: Severity::INFO,
         failures_max: 0,
         taken_over: Default::default(),

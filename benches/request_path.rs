@@ -117,6 +117,7 @@ fn pipeline() -> Pipeline {
         default: "default".into(),
         outputs: vec![output],
         replacer: Replacer::new(Ellipsis::Korean, b"key"),
+        keeping: None,
         level: Severity::INFO,
         failures_max: 0,
         taken_over: Default::default(),

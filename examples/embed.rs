@@ -133,6 +133,7 @@ fn chains(
         default: name,
         outputs: outputs.to_vec(),
         replacer: Replacer::new(Ellipsis::English, PSEUDONYM_KEY),
+        keeping: None,
         level: Severity::INFO,
         failures_max: FAILURES_MAX,
         taken_over: Default::default(),

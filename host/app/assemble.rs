@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chain::{Chains, Output, Replacer, ShadowSpec, Spec};
+use store::Store;
 
 use crate::{
     builtin,
@@ -10,19 +11,23 @@ use crate::{
     outputs::Outputs,
     plugins::Plugins,
     revision::Kept,
+    stored,
 };
 
-/// The chains of a revision, and with them everything that was made for it.
-pub fn chains(kept: Kept) -> Chains {
+/// The chains of a revision, and with them everything that was made for it. `store` is the one that was opened at the start.
+pub fn chains(kept: Kept, store: Option<&Arc<Store>>) -> Chains {
     let (config, plugins, outputs) = (&kept.config, &kept.plugins, &kept.outputs);
+    let keeping = stored::keeping(config, store);
+    let keeps = |name: &str| keeping.as_ref().and_then(|it| it.chain.as_deref()) == Some(name);
     let chains = config
         .chains
         .iter()
         // A shadow that nothing else uses writes nowhere, and is part of the chain that it shadows.
-        .filter(|it| !it.outputs.is_empty())
+        .filter(|it| !it.outputs.is_empty() || keeps(&it.name))
         .map(|it| (Arc::from(it.name.as_str()), spec(it, config, plugins, outputs)));
     Chains {
         chains: chains.collect(),
+        keeping,
         default: DEFAULT_CHAIN.into(),
         outputs: outputs.all(),
         replacer: replacer(&config.log),

@@ -97,12 +97,14 @@ fn missing_files(config: &Config) -> Problems {
             exists(key, path, "the model");
         }
     }
-    for output in &config.outputs {
-        if let Sink::File(path) = &output.sink {
-            let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-            let key = format!("outputs.{}.path", output.name);
-            exists(key, folder.unwrap_or(Path::new(".")), "the folder");
-        }
+    let outputs = config.outputs.iter().filter_map(|it| match &it.sink {
+        Sink::File(path) => Some((format!("outputs.{}.path", it.name), path)),
+        Sink::Console { .. } => None,
+    });
+    let store = config.store.iter().map(|it| ("store.path".to_owned(), &it.path));
+    for (key, path) in outputs.chain(store) {
+        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+        exists(key, folder.unwrap_or(Path::new(".")), "the folder");
     }
     problems
 }

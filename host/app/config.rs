@@ -32,6 +32,8 @@ pub struct Config {
     pub log: Log,
     /// None: there is no such address.
     pub admin: Option<Admin>,
+    /// None: nothing is stored.
+    pub store: Option<Store>,
     pub plugins: Vec<Plugin>,
     pub alerts: Vec<sink::Channel>,
     pub outputs: Vec<Output>,
@@ -119,6 +121,18 @@ impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admin").field("listen", &self.listen).finish_non_exhaustive()
     }
+}
+
+/// Where completions are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    pub path: PathBuf,
+    /// Whether all chat completions are, and not only those of requests that ask for it.
+    pub all: bool,
+    /// The chain that they run through; none: that of their request.
+    pub chain: Option<String>,
+    pub max_age: Duration,
+    pub max_bytes: u64,
 }
 
 #[derive(Debug)]

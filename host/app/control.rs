@@ -16,7 +16,7 @@ pub struct Control(pub Arc<Live>);
 
 impl server::Control for Control {
     fn metrics(&self) -> String {
-        metrics::encode(&self.0.pipeline, self.0.cache())
+        metrics::encode(&self.0.pipeline, self.0.cache(), self.0.store().map(|it| it.counts()))
     }
 
     fn state(&self) -> Value {

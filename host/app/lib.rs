@@ -8,7 +8,7 @@
 //! - [`plugins`], [`outputs`], [`route`], [`assemble`]: from a configuration to chains; [`fixtures`]: a plugin's own examples.
 //! - [`revision`], [`live`], [`watch`]: the log of a running server, and its change.
 //! - [`serve`], [`check`], [`run`], [`replay`], [`operate`]: the commands. [`records`]: lines of any log as records.
-//! - [`control`], [`metrics`]: what an operator sees. [`signals`]: what the operating system may ask for.
+//! - [`stored`]: the store between server and chains. [`control`], [`metrics`]: what an operator sees. [`signals`]: what the operating system may ask for.
 
 pub mod assemble;
 pub mod builtin;
@@ -35,5 +35,6 @@ pub mod route;
 pub mod run;
 pub mod serve;
 mod signals;
+pub mod stored;
 pub mod watch;
 mod welcome;

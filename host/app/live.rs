@@ -20,6 +20,7 @@ use crate::{
     plugins::Plugins,
     replay,
     revision::Kept,
+    stored, welcome,
 };
 
 /// Reads the configuration again, with what was typed on the command line.
@@ -30,6 +31,8 @@ pub struct Live {
     pub pipeline: Pipeline,
     runtime: Runtime,
     read: Read,
+    /// Stays until the end, whatever the configuration says meanwhile.
+    store: Option<Arc<store::Store>>,
     /// What the program was started with: some of it stays until the next start.
     started_with: Arc<Config>,
     /// One change at a time.
@@ -75,21 +78,27 @@ impl Live {
         let runtime = runtime.with_alerts(alerts.clone());
         let plugins = Plugins::load(&config, &runtime, &Plugins::default())?;
         let outputs = Outputs::open(&config, vars, &Outputs::default())?;
+        let store = stored::open(&config)?;
         let (workers, queue) = (config.log.workers, config.log.queue);
         let kept = Kept::new(config, plugins, outputs, alerts);
         let started_with = kept.config.clone();
-        let chains = assemble::chains(kept);
+        let chains = assemble::chains(kept, store.as_ref());
         let plan = Plan { chains, clock: Arc::new(SystemClock::new()), workers, queue };
         let pipeline = Pipeline::start(plan).map_err(|error| {
             problem("log.workers", format!("a thread cannot be started: {error}"))
         })?;
-        Ok(Self { pipeline, runtime, read, started_with, state: Mutex::default() })
+        Ok(Self { pipeline, runtime, read, store, started_with, state: Mutex::default() })
     }
 
     /// What the revision in force was made of.
     #[expect(clippy::missing_panics_doc, reason = "every revision is made in this file, of a Kept")]
     pub fn kept(&self) -> Arc<Kept> {
         Kept::of(&self.pipeline.revisions().current()).expect("a revision of this program")
+    }
+
+    /// Where completions are stored, if they are.
+    pub fn store(&self) -> Option<&Arc<store::Store>> {
+        self.store.as_ref()
     }
 
     /// Compiled components on disk.
@@ -166,7 +175,7 @@ impl Live {
         replay::require(&now, &next)?;
         let at_next_start = self.started_with.restart_keys(&next.config);
         state.installed = Some(next.fingerprint.clone());
-        let revised = self.pipeline.install(assemble::chains(next));
+        let revised = self.pipeline.install(assemble::chains(next, self.store.as_ref()));
         if !at_next_start.is_empty() {
             tracing::warn!(
                 target: chain::TARGET,
@@ -193,6 +202,10 @@ impl Live {
     /// Runs what was logged through its chains, writes it, and posts the alerts that wait, before the deadline.
     pub fn shutdown(&self, deadline: Instant) -> Drained {
         let drained = self.pipeline.shutdown(deadline);
+        if let Some(store) = self.store.as_ref().filter(|it| !it.close(deadline)) {
+            // The log has ended: standard error is what is left.
+            welcome::unfinished_store(store.counts());
+        }
         self.kept().alerts.close(deadline);
         let earlier = std::mem::take(&mut self.state().alerts);
         earlier.iter().filter_map(Weak::upgrade).for_each(|it| it.close(deadline));

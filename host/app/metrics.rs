@@ -29,12 +29,16 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// The counters of a running log, and of the cache of compiled plugins if there is one, in Prometheus' text format 0.0.4
+/// The counters of a running log, of the cache of compiled plugins and of the store if there are, in Prometheus' text format 0.0.4
 /// (`text/plain; version=0.0.4`). It waits for nothing but short locks. Its size has a bound: [`chain::Stats`]
 /// counts so many plugins apart and no more.
-pub fn encode(pipeline: &Pipeline, cache: Option<CacheCounts>) -> String {
+pub fn encode(
+    pipeline: &Pipeline,
+    cache: Option<CacheCounts>,
+    store: Option<store::Counts>,
+) -> String {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Counts::new(pipeline, cache)));
+    registry.register_collector(Box::new(Counts::new(pipeline, cache, store)));
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = encode_registry(&mut text, &registry);
@@ -113,8 +117,9 @@ struct Counts {
 }
 
 impl Counts {
-    fn new(pipeline: &Pipeline, cache: Option<CacheCounts>) -> Self {
+    fn new(pipeline: &Pipeline, cache: Option<CacheCounts>, store: Option<store::Counts>) -> Self {
         let mut singles = log(pipeline);
+        singles.extend(store.into_iter().flat_map(stored));
         singles.extend(cache.into_iter().flat_map(compiled));
         let stats = pipeline.stats();
         let outputs = pipeline.output_counts();
@@ -173,6 +178,38 @@ fn log(pipeline: &Pipeline) -> Vec<(&'static str, &'static str, u64)> {
             "bucksaw_log_refusals_total",
             "Changes of the chains that were refused.",
             count(&stats.refusals),
+        ),
+    ]
+}
+
+fn stored(counts: store::Counts) -> [(&'static str, &'static str, u64); 6] {
+    let store::Counts { stored, withheld, lost, duplicates, pruned, deleted } = counts;
+    [
+        ("bucksaw_store_completions_stored_total", "Completions that were stored.", stored),
+        (
+            "bucksaw_store_completions_withheld_total",
+            "Those of them that were stored without content, since an editor failed or a part was missing.",
+            withheld,
+        ),
+        (
+            "bucksaw_store_completions_lost_total",
+            "Completions that should have been stored and were not.",
+            lost,
+        ),
+        (
+            "bucksaw_store_completions_duplicate_total",
+            "Completions that were not stored because one of the same id was.",
+            duplicates,
+        ),
+        (
+            "bucksaw_store_completions_pruned_total",
+            "Stored completions that went because of their age, or for the room.",
+            pruned,
+        ),
+        (
+            "bucksaw_store_completions_deleted_total",
+            "Stored completions that somebody deleted.",
+            deleted,
         ),
     ]
 }

@@ -19,7 +19,9 @@ use crate::{
     live::{Live, Read},
     load::{Invalid, Source},
     revision::Kept,
-    signals, watch, welcome,
+    signals,
+    stored::Served,
+    watch, welcome,
 };
 
 /// Serves until SIGTERM or SIGINT.
@@ -123,6 +125,10 @@ async fn listen(engine: &engine::Engine, live: &Arc<Live>) -> Result<()> {
             limits: config.server.limits.clone(),
             metrics: Arc::new(move || server::Control::metrics(&*metrics)),
             log_deltas: config.log.response_deltas,
+            storing: live.store().map(|it| server::Storing {
+                store: Arc::new(Served(it.clone())),
+                all: config.store.as_ref().is_some_and(|it| it.all),
+            }),
         },
         chain_for(live),
     );

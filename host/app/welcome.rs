@@ -36,6 +36,11 @@ pub(crate) fn welcome(config: &Config, engine: &engine::Engine, address: SocketA
             chain.name
         );
     }
+    if let Some(it) = &config.store {
+        let which =
+            if it.all { "all chat completions" } else { "chat completions that ask for it" };
+        text += &format!("  store      {} ({which})\n", it.path.display());
+    }
     if let Some(it) = &config.admin {
         text += &format!("  admin      http://{} (with the key)\n", it.listen);
     }
@@ -59,6 +64,14 @@ fn try_this(config: &Config, address: SocketAddr) -> String {
         "  Try:\n\n    curl -s http://{address}/v1/chat/completions -H 'content-type: application/json' \\\n      \
          -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}], \"max_tokens\": 64}}'\n\n"
     )
+}
+
+/// Says that the store was not done in time.
+pub(crate) fn unfinished_store(counts: store::Counts) {
+    say(&format!(
+        "  store      the deadline came before everything was written ({} completions are)\n",
+        counts.stored
+    ));
 }
 
 /// Says what became of the log.

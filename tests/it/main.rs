@@ -37,6 +37,8 @@ mod replay;
 mod shadow;
 // SIGTERM under load, SIGHUP, rotation.
 mod shutdown;
+// Stored completions: over the API and on the disk.
+mod stored;
 // Starting and stopping the program, and talking to it.
 mod support;
 // Exactly one terminal record a request, however it ends.

@@ -1,7 +1,7 @@
 //! What a change of the configuration can bring about only with a new start: the server's address, the model, threads, and
 //! where things are kept. Plugins, outputs, chains and routes are not looked at: they can change at any time.
 
-use super::{Admin, Config, Engine, Log, Server};
+use super::{Admin, Config, Engine, Log, Server, Store};
 
 impl Config {
     /// The keys whose values in `new` differ from those here and that a running server goes on without, in the order of
@@ -12,6 +12,7 @@ impl Config {
             engine(&self.engine, &new.engine),
             log(&self.log, &new.log),
             admin(self.admin.as_ref(), new.admin.as_ref()),
+            store(self.store.as_ref(), new.store.as_ref()),
         ]
         .concat()
     }
@@ -63,6 +64,23 @@ fn admin(old: Option<&Admin>, new: Option<&Admin>) -> Vec<&'static str> {
             ("admin.key", old.key == new.key),
         ]),
         _ => vec!["admin"],
+    }
+}
+
+fn store(old: Option<&Store>, new: Option<&Store>) -> Vec<&'static str> {
+    match (old, new) {
+        (None, None) => Vec::new(),
+        (Some(old), Some(new)) => {
+            // The chain can change at any time.
+            let Store { path, all, chain: _, max_age, max_bytes } = old;
+            different(&[
+                ("store.path", *path == new.path),
+                ("store.all", *all == new.all),
+                ("store.max_age_hours", *max_age == new.max_age),
+                ("store.max_mib", *max_bytes == new.max_bytes),
+            ])
+        }
+        _ => vec!["store"],
     }
 }
 
@@ -119,6 +137,15 @@ mod tests {
         check(KEY, "", &["admin"]);
         check(KEY, &KEY.replace("cdef", "0000"), &["admin.key"]);
         check(KEY, &format!("{KEY}\nlisten = \"127.0.0.1:9\""), &["admin.listen"]);
+        const STORE: &str = "[store]\npath = \"a.db\"";
+        check("", STORE, &["store"]);
+        check(STORE, "", &["store"]);
+        check(STORE, &format!("{STORE}\nchain = \"default\""), &[]);
+        check(
+            STORE,
+            "[store]\npath = \"b.db\"\nall = true\nmax_age_hours = 1\nmax_mib = 1",
+            &["store.path", "store.all", "store.max_age_hours", "store.max_mib"],
+        );
         // All of this takes effect in a server that runs.
         check(
             "",

@@ -13,6 +13,7 @@ mod output;
 mod plugin;
 mod route;
 mod server;
+mod store;
 
 use std::{net::SocketAddr, path::Path, str::FromStr};
 
@@ -29,6 +30,7 @@ pub(super) fn check(raw: raw::Raw, folder: &Path, vars: &Vars, problems: &mut Pr
     let log = log::check(&raw.log, folder, vars, problems);
     Config {
         admin: raw.admin.map(|it| admin::check(it, server.listen, problems)),
+        store: raw.store.map(|it| store::check(it, folder, problems)),
         plugins: raw
             .plugins
             .into_iter()

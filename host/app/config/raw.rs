@@ -10,6 +10,8 @@ pub(super) struct Raw {
     pub(super) log: Log,
     /// None when there is no such table.
     pub(super) admin: Option<Admin>,
+    /// None when there is no such table.
+    pub(super) store: Option<Store>,
     pub(super) plugins: Vec<(String, Plugin)>,
     pub(super) alerts: Vec<(String, Alert)>,
     pub(super) outputs: Vec<(String, Output)>,
@@ -58,6 +60,15 @@ pub(super) struct Log {
 pub(super) struct Admin {
     pub(super) listen: Option<String>,
     pub(super) key: Option<String>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    pub(super) path: Option<String>,
+    pub(super) all: Option<bool>,
+    pub(super) chain: Option<String>,
+    pub(super) max_age_hours: Option<u64>,
+    pub(super) max_mib: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -126,6 +137,10 @@ pub(super) struct Route {
     pub(super) chain: Option<String>,
 }
 
+/// Ten years.
+const MAX_AGE_HOURS: i64 = 10 * 366 * 24;
+/// A tebibyte.
+const MAX_STORE_MIB: i64 = 1 << 20;
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 /// Batches: years of a busy server, and a number that a person can read.
 const CALLS_MAX: i64 = 1_000_000_000;
@@ -138,6 +153,7 @@ impl Raw {
             engine: engine(root.table("engine", problems), problems),
             log: log(root.table("log", problems), problems),
             admin: root.optional_table("admin", problems).map(|it| admin(it, problems)),
+            store: root.optional_table("store", problems).map(|it| store(it, problems)),
             plugins: each(root.tables("plugins", problems), problems, plugin),
             alerts: each(root.tables("alerts", problems), problems, alert),
             outputs: each(root.tables("outputs", problems), problems, output),
@@ -211,6 +227,18 @@ fn admin(mut it: Reader<'_>, problems: &mut Problems) -> Admin {
     let admin = Admin { listen: it.text("listen", problems), key: it.text("key", problems) };
     it.finish(problems);
     admin
+}
+
+fn store(mut it: Reader<'_>, problems: &mut Problems) -> Store {
+    let store = Store {
+        path: it.text("path", problems),
+        all: it.flag("all", problems),
+        chain: it.text("chain", problems),
+        max_age_hours: it.number("max_age_hours", 1..=MAX_AGE_HOURS, problems),
+        max_mib: it.number("max_mib", 1..=MAX_STORE_MIB, problems),
+    };
+    it.finish(problems);
+    store
 }
 
 fn plugin(mut it: Reader<'_>, problems: &mut Problems) -> Plugin {

@@ -109,6 +109,44 @@ stream = "both"
 }
 
 #[test]
+fn a_store_is_somewhere_and_its_chain_may_write_nowhere_else() {
+    check(
+        "[store]",
+        expect![[r#"
+        store.path: missing: write where the database is to be
+    "#]],
+    );
+    let store = "[store]\npath = \"a.db\"\n";
+    let chained = format!("{store}chain = \"kept\"\n");
+    check(
+        &format!("{store}chain = \"kept\"\nmax_mib = 0\nages = 1"),
+        expect![[r#"
+        store.max_mib: 0 is not between 1 and 1048576
+        store.ages: unknown key; known: all, chain, max_age_hours, max_mib, path
+        store.chain: no chain named "kept"; known: default
+    "#]],
+    );
+    check(&format!("{chained}[chains.kept]\nedit = [\"redact\"]"), expect!["good"]);
+    check(
+        &format!("{chained}[chains.kept]"),
+        expect![[r#"
+        chains.kept.edit: content would reach the outputs as it is: add an editor such as "redact", or write allow_raw_content = true
+    "#]],
+    );
+    check(
+        &format!(
+            "{chained}[chains.kept]\nedit = [\"redact\"]\n[[route]]\nwhen = {{ path = \"/vision\" }}\nchain = \"kept\""
+        ),
+        expect![[r#"
+            chains.kept.outputs: the chain writes nowhere: name at least one output
+        "#]],
+    );
+    let it = good(&format!("{store}all = true")).store.unwrap();
+    assert_eq!((it.path.as_path(), it.all, it.chain), (Path::new("/etc/a.db"), true, None));
+    assert_eq!((it.max_age.as_secs(), it.max_bytes), (720 * 3600, 1 << 30));
+}
+
+#[test]
 fn variables_are_put_in() {
     let text = format!("{GOOD}[log]\npseudonym_key = \"${{KEY}}-${{NONE:-x}}\"\n");
     let vars = Vars::from([("KEY", "k"), ("LOG_LEVEL", "debug")]);

@@ -64,6 +64,7 @@ fn pipeline(output: &str) -> Pipeline {
         default: "default".into(),
         outputs,
         replacer: Replacer::new(Ellipsis::Korean, b"key"),
+        keeping: None,
         level: Severity::INFO,
         failures_max: 0,
         taken_over: Default::default(),
@@ -132,7 +133,7 @@ fn check(text: &str, lines: &str) {
 #[test]
 fn the_counters_of_a_log_are_text_for_prometheus() {
     let cache = CacheCounts { hits: 3, misses: 4, refused: 5, unwritten: 6 };
-    let text = encode(&pipeline("console"), Some(cache));
+    let text = encode(&pipeline("console"), Some(cache), None);
     let lines = r#"# HELP bucksaw_log_records_accepted_total Records that the queue took.
 # TYPE bucksaw_log_records_accepted_total counter
 bucksaw_log_records_accepted_total 1
@@ -162,7 +163,7 @@ bucksaw_plugin_cache_refused_total 5
 bucksaw_plugin_cache_unwritten_total 6"#;
     check(&text, lines);
     assert!(!text.contains("비밀") && !text.contains("bucksaw_plugin_failures_total"), "{text}");
-    assert!(!encode(&pipeline("console"), None).contains("_cache_"));
+    assert!(!encode(&pipeline("console"), None, None).contains("_cache_"));
 }
 
 #[test]
@@ -175,7 +176,7 @@ fn labels_are_escaped_and_buckets_are_cumulative() {
     stage.cost.add(Duration::from_micros(1), 1);
     stage.cost.add(Duration::from_micros(400), 4);
     stage.cost.add(Duration::from_secs(2), 1);
-    let text = encode(&pipeline, None);
+    let text = encode(&pipeline, None, None);
     let lines = r##"bucksaw_log_output_lines_written_total{output="콘\"솔\n"} 2
 bucksaw_plugin_failures_total{chain="채팅",plugin="a\"b\\c\nd 1\n# EOF",role="editor",error="bad_answer"} 7
 bucksaw_plugin_breakers_open{chain="채팅",plugin="a\"b\\c\nd 1\n# EOF",role="editor"} 1
@@ -214,5 +215,5 @@ bucksaw_shadow_outcome_changed_total{chain="default",shadow="next"} 8
 bucksaw_shadow_traps_total{chain="default",shadow="next"} 9
 bucksaw_shadow_record_seconds_count{chain="default",shadow="next"} 10
 bucksaw_shadow_chain_record_seconds_count{chain="default",shadow="next"} 11"#;
-    check(&encode(&pipeline, None), lines);
+    check(&encode(&pipeline, None, None), lines);
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use record::{Record, event};
+use record::{Record, Stream, event};
 
 use crate::{
     aside::Aside,
@@ -14,6 +14,7 @@ use crate::{
     edit::Replacer,
     editors::{Draft, Editors},
     fallback,
+    keeper::Keeper,
     output::Output,
     released::Released,
     report::Reports,
@@ -51,6 +52,7 @@ pub struct Chain {
     editors: Editors,
     handlers: Vec<Handling>,
     outputs: Vec<Formatting>,
+    keeper: Option<Arc<dyn Keeper>>,
     shadow: Option<Shadow>,
     sessions: Sessions,
     reports: Reports,
@@ -93,12 +95,19 @@ impl Chain {
             editors: Editors::new(&spec.editors, (&spec.name, "editor"), replacer.clone(), stats),
             handlers: spec.handlers.iter().map(handler).collect(),
             outputs: spec.outputs.iter().map(formatting).collect(),
+            keeper: None,
             shadow: spec.shadow.as_ref().map(|it| Shadow::new(it, &spec.name, &tools)),
             sessions: Sessions::default(),
             reports: Reports::new(),
             aside_reports: Reports::new(),
             tools,
         }
+    }
+
+    /// Hands what is to be stored to a keeper; without one it goes nowhere.
+    #[must_use]
+    pub fn with_keeper(self, keeper: Arc<dyn Keeper>) -> Self {
+        Self { keeper: Some(keeper), ..self }
     }
 
     /// Opens an instance of every plugin ahead of the first record.
@@ -116,7 +125,12 @@ impl Chain {
 
     /// Takes a batch from the first editor to the outputs.
     pub fn run(&mut self, batch: Vec<Record>) {
-        let released = self.edit(batch);
+        let mut released = self.edit(batch);
+        let kept: Vec<Released> =
+            released.extract_if(.., |it| it.stream == Stream::Store).collect();
+        if let Some(keeper) = self.keeper.as_ref().filter(|_| !kept.is_empty()) {
+            keeper.keep(&kept);
+        }
         self.emit(&released, true);
         self.report(false);
     }

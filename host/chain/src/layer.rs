@@ -4,6 +4,8 @@
 //!   Its fields `chain` and `revision` say what its records run through; the default chain of the present revision otherwise.
 //! - Of an event, `event` becomes the record's event, `bucksaw.stream` its stream, `severity.number` its severity where
 //!   the five levels of `tracing` are too few; all other fields are kept, typed, under their names.
+//! - Events of the target `bucksaw::store` become records of the stream `store`. They are no part of the log: the level does not
+//!   concern them, and they have no place among the records of their request.
 
 use std::{fmt, sync::Arc};
 
@@ -28,6 +30,8 @@ use crate::{
 
 /// Target of the server's own events.
 pub const TARGET: &str = "bucksaw";
+/// Target of what is on its way to the store.
+pub const STORE_TARGET: &str = "bucksaw::store";
 const REQUEST_SPAN: &str = "request";
 
 /// Turns `tracing` events into records and pushes them into a queue.
@@ -60,6 +64,9 @@ impl RecordFilter {
     }
 
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        if metadata.target() == STORE_TARGET {
+            return true;
+        }
         // The most severe records are made of ERROR events: see `severity.number`.
         let wanted = self.0.level().min(Severity::ERROR);
         (metadata.target() == TARGET || is_grave(metadata)) && of_level(*metadata.level()) >= wanted
@@ -112,7 +119,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let metadata = event.metadata();
-        let own = metadata.target() == TARGET;
+        let kept = metadata.target() == STORE_TARGET;
+        let own = kept || metadata.target() == TARGET;
         let mut fields = Fields { foreign: !own, ..Fields::default() };
         event.record(&mut fields);
         // What a library calls its fields means nothing here: an event's name is text that no editor sees.
@@ -129,7 +137,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
             Some(it) => (Some(it.context), it.revision),
             None => (None, self.revisions.current()),
         };
-        if severity < revision.chains().level {
+        if !kept && severity < revision.chains().level {
             return;
         }
         let name = own
@@ -138,6 +146,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
             .map_or(Name::Borrowed(event::LOG), Name::Owned);
         let stream = own.then(|| fields.take_text("bucksaw.stream")).flatten();
         let stream = match stream.as_deref() {
+            _ if kept => Stream::Store,
             Some("engine") => Stream::Engine,
             _ => Stream::App,
         };
@@ -151,7 +160,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
             severity,
             event: name,
             stream,
-            seq: request.as_ref().map_or(0, |it| it.next_seq()),
+            seq: request.as_ref().filter(|_| !kept).map_or(0, |it| it.next_seq()),
             context: request,
             stub: None,
             fields: fields.list,

@@ -12,7 +12,7 @@
 //! - [`chain`]: editors in order, release, handlers, outputs. [`stage`]: the traits that plugins implement.
 //! - [`editors`], [`edit`]: applying what editors answered. [`released`], [`escape`]: the guarantees about what leaves.
 //! - [`session`]: text that arrives in parts. [`shadow`], [`compare`], [`trace`]: two sets of editors for the same records.
-//! - [`aside`]: handlers that may wait, on threads of their own.
+//! - [`aside`]: handlers that may wait, on threads of their own. [`keeper`]: the way to the store.
 //! - [`slot`], [`breaker`]: what a failing stage does to the next call. [`stats`], [`report`]: what is counted and told.
 //! - [`output`], [`sink`]: buffers and threads in front of the sinks.
 
@@ -26,6 +26,7 @@ pub mod edit;
 mod editors;
 pub mod escape;
 mod fallback;
+pub mod keeper;
 pub mod layer;
 pub mod output;
 pub mod pipeline;
@@ -48,7 +49,8 @@ pub use self::{
     clock::Clock,
     compare::{Comparison, Difference},
     edit::{Ellipsis, Replacer},
-    layer::{RecordFilter, RecordLayer, TARGET},
+    keeper::{Keeper, Keeping},
+    layer::{RecordFilter, RecordLayer, STORE_TARGET, TARGET},
     output::{Filter, Output, Overflow},
     pipeline::{Drained, Pipeline, Plan},
     released::Released,

@@ -238,7 +238,7 @@ fn warm(
 ) -> BTreeMap<Arc<str>, Vec<Chain>> {
     let open = |name: &Arc<str>| {
         let (replacer, clock, stats) = (chains.replacer.clone(), clock.clone(), stats.clone());
-        let mut chain = Chain::new(&chains.chains[name], Tools { replacer, clock, stats });
+        let mut chain = chains.open(name, Tools { replacer, clock, stats });
         chain.warm();
         chain
     };

@@ -16,6 +16,7 @@ use record::Severity;
 use crate::{
     chain::{Chain, Spec, Tools},
     edit::Replacer,
+    keeper::Keeping,
     output::Output,
 };
 
@@ -32,6 +33,8 @@ pub struct Chains {
     /// Every output of every chain, in the order of the configuration.
     pub outputs: Vec<Arc<Output>>,
     pub replacer: Replacer,
+    /// How completions are kept, if they are.
+    pub keeping: Option<Keeping>,
     /// Records of a lower severity are not made.
     pub level: Severity,
     /// Records that its editors may fail for before the previous revision comes back by itself; 0 for never.
@@ -113,6 +116,17 @@ impl Reason {
 )]
 pub struct NoEarlier;
 
+impl Chains {
+    /// An instance of one of them.
+    pub(crate) fn open(&self, name: &Arc<str>, tools: Tools) -> Chain {
+        let chain = Chain::new(&self.chains[name], tools);
+        match &self.keeping {
+            Some(it) => chain.with_keeper(it.keeper.clone()),
+            None => chain,
+        }
+    }
+}
+
 impl Revision {
     pub fn number(&self) -> u64 {
         self.number
@@ -130,7 +144,7 @@ impl Revision {
     pub(crate) fn open(&self, chain: &Arc<str>, tools: Tools) -> Chain {
         let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
         let warm = ready.get_mut(chain).and_then(Vec::pop);
-        warm.unwrap_or_else(|| Chain::new(&self.chains.chains[chain], tools))
+        warm.unwrap_or_else(|| self.chains.open(chain, tools))
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use record::{Field, Record, Severity, event, field};
+use record::{Field, Record, Severity, Stream, event, field};
 
 use crate::{
     chain::Chain,
@@ -197,10 +197,12 @@ impl Worker {
     }
 }
 
-/// The chain of a record: the one of its request, or the default one.
+/// The chain of a record: the one of its request, or the default one. What is to be stored may have a chain of its own.
 fn key(record: &Record, revision: &Revision) -> Key {
     let chains = revision.chains();
-    let wanted = record.context.as_ref().map(|it| &it.chain);
+    let keeping = chains.keeping.as_ref().filter(|_| record.stream == Stream::Store);
+    let of_store = keeping.and_then(|it| it.chain.as_ref());
+    let wanted = of_store.or_else(|| record.context.as_ref().map(|it| &it.chain));
     let known = wanted.filter(|it| chains.chains.contains_key(*it));
     (revision.number(), known.unwrap_or(&chains.default).clone())
 }

@@ -23,6 +23,16 @@ pub const REQUEST_SUMMARY: &str = "request.summary";
 pub const TERMINAL: [&str; 4] =
     [REQUEST_FINISHED, REQUEST_FAILED, REQUEST_CANCELLED, REQUEST_REJECTED];
 
+/// What a stored completion is made of, in the stream [`Store`](crate::Stream::Store): its texts and its metadata, one
+/// record each, then one that says that it is whole and what it is.
+pub const STORE_PART: &str = "store.part";
+pub const STORE_METADATA: &str = "store.metadata";
+pub const STORE_COMPLETION: &str = "store.completion";
+/// The last of the records that change the metadata of a stored completion.
+pub const STORE_UPDATE: &str = "store.update";
+/// Completions that should have been stored and were not.
+pub const STORE_FAILED: &str = "store.failed";
+
 pub const SERVER_STARTED: &str = "server.started";
 pub const SERVER_STOPPED: &str = "server.stopped";
 pub const LOG_DROPPED: &str = "log.dropped";

@@ -90,6 +90,29 @@ pub const EXCEPTION_STACKTRACE: &str = "exception.stacktrace";
 /// Where in the source a DEBUG record was made: `file:line function`.
 pub const CODE_STACK: &str = "bucksaw.code.stack";
 
+/// What became of the wish to have the completion stored: `sent`, `not_sent` or `no_store`.
+pub const STORE_STATUS: &str = "bucksaw.store.status";
+/// Number of a completion, or of a change of one, on its way to the store: what belongs together has the same.
+pub const STORE_BATCH: &str = "bucksaw.store.batch";
+/// How many records there are before the last one.
+pub const STORE_RECORDS: &str = "bucksaw.store.records";
+/// Number of a stored completion that is changed.
+pub const STORE_ROW: &str = "bucksaw.store.row";
+/// Place of a text: in which message of the request and which part of it, or in which choice of the answer.
+pub const STORE_MESSAGE: &str = "bucksaw.store.message";
+pub const STORE_MESSAGE_PART: &str = "bucksaw.store.part";
+pub const STORE_CHOICE: &str = "bucksaw.store.choice";
+/// `system`, `developer`, `user`, `assistant` or `tool`.
+pub const STORE_ROLE: &str = "bucksaw.store.role";
+/// `text` or `image`.
+pub const STORE_KIND: &str = "bucksaw.store.kind";
+pub const STORE_TEXT: &str = "bucksaw.store.text";
+pub const STORE_KEY: &str = "bucksaw.store.key";
+pub const STORE_VALUE: &str = "bucksaw.store.value";
+/// Unix seconds.
+pub const STORE_CREATED: &str = "bucksaw.store.created";
+pub const STORE_IMAGE_TOKENS: &str = "bucksaw.store.image_tokens";
+
 pub const PLUGIN: &str = "bucksaw.plugin";
 pub const PLUGIN_ERROR: &str = "bucksaw.plugin.error";
 pub const CHAIN: &str = "bucksaw.chain";
@@ -142,6 +165,9 @@ pub fn is_metadata(name: &str) -> bool {
             | OUTCOME
             | ERROR_TYPE
             | CODE_STACK
+            | STORE_STATUS
+            | STORE_ROLE
+            | STORE_KIND
             | PLUGIN
             | PLUGIN_ERROR
             | CHAIN

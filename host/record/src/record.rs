@@ -31,6 +31,8 @@ pub struct Record {
 pub enum Stream {
     App,
     Engine,
+    /// Of neither log: parts of a completion on their way to the store, which no output is given.
+    Store,
 }
 
 impl Stream {
@@ -38,6 +40,7 @@ impl Stream {
         match self {
             Self::App => "app",
             Self::Engine => "engine",
+            Self::Store => "store",
         }
     }
 }

@@ -51,7 +51,19 @@ pub(crate) fn decoded(path: &str) -> String {
 }
 
 fn has_records(method: &Method, path: &str) -> bool {
-    method == Method::POST && matches!(path, chat::ROUTE | vision::ROUTE)
+    let reads = [Method::GET, Method::HEAD].contains(method);
+    if path == chat::ROUTE {
+        return reads || method == Method::POST;
+    }
+    // A stored completion, or its messages.
+    match path.strip_prefix(chat::ROUTE).and_then(|it| it.strip_prefix('/')) {
+        None => method == Method::POST && path == vision::ROUTE,
+        Some("") => false,
+        Some(rest) => match rest.split_once('/') {
+            None => reads || [Method::POST, Method::DELETE].contains(method),
+            Some((_, more)) => reads && more == "messages",
+        },
+    }
 }
 
 /// At DEBUG, so that probes don't drown the log; a panic is never a detail.
@@ -145,6 +157,26 @@ mod tests {
         check("GET", "/boom", 500, "panic").await;
         let response = check("POST", "/boom", 405, "method_not_allowed").await;
         assert_eq!(response.headers()[header::ALLOW], "GET,HEAD");
+    }
+
+    #[test]
+    fn requests_of_these_routes_make_records_of_their_own() {
+        let check = |method: Method, path: &str, want: bool| {
+            assert_eq!(has_records(&method, path), want, "{method} {path}");
+        };
+        check(Method::POST, "/vision", true);
+        check(Method::GET, "/vision", false);
+        for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::PUT] {
+            let reads = [Method::GET, Method::HEAD].contains(&method);
+            let (put, deletes) = (method == Method::PUT, method == Method::DELETE);
+            check(method.clone(), "/v1/chat/completions", !put && !deletes);
+            check(method.clone(), "/v1/chat/completions/chatcmpl-1", !put);
+            check(method.clone(), "/v1/chat/completions/chatcmpl-1/messages", reads);
+            check(method.clone(), "/v1/chat/completions/chatcmpl-1/more", false);
+            check(method.clone(), "/v1/chat/completions/", false);
+            check(method.clone(), "/v1/chat/completionsx", false);
+            check(method, "/v1/models", false);
+        }
     }
 
     #[test]

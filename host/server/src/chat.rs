@@ -27,6 +27,7 @@ use crate::{
     models::{self, Wanted},
     request_log::{Arrival, RequestLog},
     state::App,
+    stored::wish::Wished,
 };
 
 pub(crate) const ROUTE: &str = "/v1/chat/completions";
@@ -67,7 +68,7 @@ async fn answer(
     let mut fields = body::parse(bytes).await?;
     log.received(fields.peek_text("model"), fields.peek_flag("stream"));
 
-    let request = ChatRequest::take(&mut fields, limits)?;
+    let mut request = ChatRequest::take(&mut fields, limits)?;
     let wanted = Wanted {
         model: request.model.as_deref(),
         images: request.draft.images() > 0,
@@ -80,6 +81,7 @@ async fn answer(
         model: model.name.clone(),
     };
     log.response_id(&head.id);
+    log.wished(Wished::of(app, &mut request, (&head.id, head.created, &head.model))?);
     let output = request.draft.params.output;
     let Running { mut events, .. } =
         generate::start(app, log, model, request.draft, DEFAULTS).await?;

@@ -9,7 +9,7 @@ use axum::{
 use engine::{EngineError, ServedModel, SubmitError};
 use serde_json::{Value, json};
 
-use crate::{admin::Refusal, image::ImageError};
+use crate::{admin::Refusal, image::ImageError, keep::StoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
@@ -47,6 +47,18 @@ pub(crate) enum ApiError {
     WrongKey,
     #[error("{0}")]
     ChangeRefused(Refusal),
+    #[error("there is no store of completions here: add [store] to the server's configuration")]
+    NoStore,
+    #[error(
+        "no stored completion has this id: it was not to be stored, is not written yet, or is gone"
+    )]
+    NotStored,
+    #[error("{0}")]
+    Store(StoreError),
+    #[error(
+        "nothing was changed: an editor of the log's chain failed ({0}), so the metadata cannot be stored"
+    )]
+    ChangeWithheld(&'static str),
     #[error("the queue of {capacity} requests is full: try again shortly")]
     QueueFull { capacity: usize },
     #[error("the server is shutting down: try another one, or this one shortly")]
@@ -133,6 +145,14 @@ impl ApiError {
             Self::WrongMethod { .. } => (S::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
             Self::WrongKey => (S::UNAUTHORIZED, INVALID, "invalid_api_key"),
             Self::ChangeRefused(_) => (S::CONFLICT, INVALID, "change_refused"),
+            Self::NoStore => (S::NOT_FOUND, INVALID, "no_store"),
+            Self::NotStored => (S::NOT_FOUND, INVALID, "completion_not_found"),
+            Self::Store(StoreError::UnknownCursor) => (S::BAD_REQUEST, INVALID, "invalid_value"),
+            Self::Store(StoreError::Busy) => (S::SERVICE_UNAVAILABLE, SERVER, "store_busy"),
+            Self::Store(StoreError::Failed(_)) => {
+                (S::INTERNAL_SERVER_ERROR, SERVER, "store_failed")
+            }
+            Self::ChangeWithheld(_) => (S::INTERNAL_SERVER_ERROR, SERVER, "change_withheld"),
             Self::QueueFull { .. } => (S::TOO_MANY_REQUESTS, "rate_limit_error", "queue_full"),
             Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, SERVER, "shutting_down"),
             Self::Engine(it) if it.is_client_error() => (S::BAD_REQUEST, INVALID, it.error_type()),
@@ -153,6 +173,8 @@ impl ApiError {
             | Self::Image { param, .. } => Some(param),
             Self::UnknownModel { param, .. } => Some(param),
             Self::NoVision { .. } => Some("model"),
+            Self::NotStored => Some("completion_id"),
+            Self::Store(StoreError::UnknownCursor) => Some("after"),
             _ => None,
         }
     }
@@ -180,7 +202,7 @@ impl IntoResponse for ApiError {
         let mut response = (self.status(), Json(self.body())).into_response();
         let headers = response.headers_mut();
         match self {
-            Self::QueueFull { .. } | Self::ShuttingDown => {
+            Self::QueueFull { .. } | Self::ShuttingDown | Self::Store(StoreError::Busy) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::WrongKey => {
@@ -264,6 +286,15 @@ mod tests {
                 INVALID,
                 "no_vision",
                 Some("model"),
+            ),
+            check(ApiError::NoStore, 404, INVALID, "no_store", None),
+            check(ApiError::NotStored, 404, INVALID, "completion_not_found", Some("completion_id")),
+            check(
+                ApiError::Store(StoreError::UnknownCursor),
+                400,
+                INVALID,
+                "invalid_value",
+                Some("after"),
             ),
             check(ApiError::WrongKey, 401, INVALID, "invalid_api_key", None),
             check(

@@ -40,6 +40,11 @@ impl Fields {
         self.map.get(name).and_then(Value::as_bool).unwrap_or(false)
     }
 
+    /// Whether it is there at all, as anything: where `null` is not as good as absent.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.map.contains_key(name)
+    }
+
     /// `null` is as good as absent: clients send both.
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.map.remove(name).filter(|it| !it.is_null())

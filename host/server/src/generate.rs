@@ -12,7 +12,7 @@ use crate::{
     json_verdict::judge,
     models,
     params::{Output, Params},
-    request_log::{PromptFacts, RequestLog},
+    request_log::{Answer, PromptFacts, RequestLog},
     state::App,
 };
 
@@ -204,6 +204,7 @@ pub(crate) fn conclude(
         log.json_verdict(&verdict, output);
     }
     log.performance(finished);
+    log.store(&[Answer { index: 0, text, finish_reason: reason }], finished);
 }
 
 /// Tokens over the whole generation, prefill included, as the guide's sample has it: 145 tokens in 1850 ms are 78.4.

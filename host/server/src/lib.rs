@@ -8,6 +8,7 @@
 //! - `limits`: every limit with its reason.
 //! - `access`: ids and panics of every request; `body`, `fields`, `params`: from bytes to checked values.
 //! - `chat`, `vision`: the two endpoints that generate; `generate`: what they share.
+//! - `stored`: completions that were stored, and the wish to have one stored; `keep`: what it asks of a store.
 //! - `image`: from base64 to pixels, with the facts that the log wants.
 //! - `request_log`: the records of one request, with exactly one terminal record.
 //! - `error`: every answer that is not a success.
@@ -24,6 +25,7 @@ mod generate;
 mod health;
 mod image;
 mod json_verdict;
+mod keep;
 mod limits;
 mod metrics;
 mod models;
@@ -32,6 +34,7 @@ mod request_id;
 mod request_log;
 mod serve;
 mod state;
+mod stored;
 mod vision;
 
 use axum::{
@@ -43,16 +46,19 @@ use engine::EngineHandle;
 use self::state::App;
 pub use self::{
     admin::{AdminKey, Control, Refusal, admin_router},
+    keep::{Changed, CompletionStore, Listing, Page, Paging, StoreError, StoredCompletion},
     limits::Limits,
     serve::serve,
-    state::{ChainFor, Chosen, Config, RouteRequest},
+    state::{ChainFor, Chosen, Config, RouteRequest, Storing},
 };
 
 /// All routes over one engine. `chain_for` names the chain of plugins that a request's records run through; it is asked
 /// once a request.
 pub fn router(engine: EngineHandle, config: Config, chain_for: ChainFor) -> Router {
     Router::new()
-        .route(chat::ROUTE, post(chat::completions))
+        .route(chat::ROUTE, post(chat::completions).get(stored::list))
+        .route(stored::ONE, get(stored::get).post(stored::change).delete(stored::delete))
+        .route(stored::MESSAGES, get(stored::messages))
         .route(vision::ROUTE, post(vision::vision))
         .route("/v1/models", get(models::list))
         // A model's name may hold slashes, as hub ids do.

@@ -6,6 +6,7 @@
 //! stream. It knows no HTTP body and no engine.
 
 mod content;
+mod stored;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -18,13 +19,14 @@ use axum::{
 use record::{event, field};
 use tracing::Span;
 
-pub(crate) use self::content::PromptFacts;
+pub(crate) use self::{content::PromptFacts, stored::Answer};
 use crate::{
     error::{ApiError, Blame},
     generate::milliseconds,
     request_id::RequestIds,
     serve::Cut,
     state::{ChainFor, RouteRequest},
+    stored::{self as stored_routes, wish::Wish},
 };
 
 /// Target of every event and span that is meant for the log.
@@ -65,6 +67,12 @@ impl Arrival {
         }
     }
 
+    /// None for questions about what is stored.
+    fn operation(&self) -> Option<&'static str> {
+        let is_chat = self.method == "POST" && self.route != stored_routes::ONE;
+        is_chat.then_some("chat")
+    }
+
     /// The status of a request that was dropped before there was an answer.
     fn status_when_dropped(&self) -> u16 {
         let is_cut = self.cut.as_ref().is_some_and(Cut::is_made);
@@ -78,6 +86,8 @@ pub(crate) struct RequestLog {
     span: Option<Span>,
     ended: bool,
     body_bytes: Option<usize>,
+    /// What is to be stored when there is an answer.
+    wish: Option<Box<Wish>>,
     facts: Facts,
 }
 
@@ -99,6 +109,7 @@ struct Facts {
     queue_ms: Option<f64>,
     prefill_ms: Option<f64>,
     decode_ms: Option<f64>,
+    store: Option<&'static str>,
     /// Set when the head of the answer went out before its end was known.
     status: Option<StatusCode>,
 }
@@ -107,7 +118,8 @@ impl RequestLog {
     pub(crate) fn new(arrival: Arrival) -> Self {
         let announced = arrival.headers.get(header::CONTENT_LENGTH);
         let body_bytes = announced.and_then(|it| it.to_str().ok()).and_then(|it| it.parse().ok());
-        Self { arrival, span: None, ended: false, body_bytes, facts: Facts::default() }
+        let (span, wish, facts) = (None, None, Facts::default());
+        Self { arrival, span, ended: false, body_bytes, wish, facts }
     }
 
     pub(crate) fn ids(&self) -> &RequestIds {
@@ -160,7 +172,7 @@ impl RequestLog {
             { field::HTTP_REQUEST_BODY_SIZE } = self.body_bytes.map(|it| it as u64),
             { field::CLIENT_REQUEST_ID } = ids.client.as_deref(),
             { field::RETRY_COUNT } = retry_count(headers),
-            { field::OPERATION_NAME } = "chat",
+            { field::OPERATION_NAME } = self.arrival.operation(),
             { field::REQUEST_MODEL } = model,
             { field::REQUEST_STREAM } = stream,
         );
@@ -293,7 +305,7 @@ impl RequestLog {
             { field::HTTP_RESPONSE_STATUS_CODE } = u64::from(status),
             { field::OUTCOME } = outcome,
             { field::ERROR_TYPE } = error,
-            { field::OPERATION_NAME } = "chat",
+            { field::OPERATION_NAME } = self.arrival.operation(),
             { field::REQUEST_MODEL } = facts.model.as_deref(),
             { field::REQUEST_STREAM } = facts.stream,
             { field::RESPONSE_MODEL } = facts.served.as_deref(),
@@ -310,6 +322,7 @@ impl RequestLog {
             { field::GENERATION_MS } = facts.generation_ms,
             { field::TOKENS_PER_SECOND } = facts.tokens_per_second,
             { field::ENDPOINT_TOTAL_MS } = total,
+            { field::STORE_STATUS } = facts.store,
             { field::CLIENT_REQUEST_ID } = self.arrival.ids.client.as_deref(),
         );
     }

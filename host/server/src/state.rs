@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use engine::EngineHandle;
 use tokio::sync::Semaphore;
 
-use crate::Limits;
+use crate::{Limits, keep::CompletionStore};
 
 #[derive(Clone)]
 pub struct Config {
@@ -17,12 +17,23 @@ pub struct Config {
     /// Whether a stream logs each piece of text that it sends (`response.delta`), and not only the whole at its end. Off by
     /// default: there are as many records as pieces, so about one a token.
     pub log_deltas: bool,
+    /// None: nothing is stored, and requests that ask for it are answered all the same.
+    pub storing: Option<Storing>,
+}
+
+/// Where completions are stored, and which.
+#[derive(Clone)]
+pub struct Storing {
+    pub store: Arc<dyn CompletionStore>,
+    /// Those of all chat requests, and not only of those that ask for it.
+    pub all: bool,
 }
 
 impl Default for Config {
-    /// No metrics, no deltas.
+    /// No metrics, no deltas, no store.
     fn default() -> Self {
-        Self { limits: Limits::default(), metrics: Arc::new(String::new), log_deltas: false }
+        let metrics = Arc::new(String::new);
+        Self { limits: Limits::default(), metrics, log_deltas: false, storing: None }
     }
 }
 
@@ -57,15 +68,16 @@ struct Inner {
     limits: Limits,
     metrics: Arc<dyn Fn() -> String + Send + Sync>,
     log_deltas: bool,
+    storing: Option<Storing>,
     chain_for: ChainFor,
     decoders: Arc<Semaphore>,
 }
 
 impl App {
     pub(crate) fn new(engine: EngineHandle, config: Config, chain_for: ChainFor) -> Self {
-        let Config { limits, metrics, log_deltas } = config;
+        let Config { limits, metrics, log_deltas, storing } = config;
         let decoders = Arc::new(Semaphore::new(limits.image_decoders.max(1)));
-        Self(Arc::new(Inner { engine, limits, metrics, log_deltas, chain_for, decoders }))
+        Self(Arc::new(Inner { engine, limits, metrics, log_deltas, storing, chain_for, decoders }))
     }
 
     pub(crate) fn engine(&self) -> &EngineHandle {
@@ -82,6 +94,10 @@ impl App {
 
     pub(crate) fn log_deltas(&self) -> bool {
         self.0.log_deltas
+    }
+
+    pub(crate) fn storing(&self) -> Option<&Storing> {
+        self.0.storing.as_ref()
     }
 
     pub(crate) fn chain_for(&self) -> &ChainFor {

@@ -105,6 +105,7 @@ impl<'a> Rig<'a> {
             default: CHAIN.into(),
             outputs,
             replacer: Replacer::new(Ellipsis::Korean, b"key"),
+            keeping: None,
             level: match case.level {
                 Level::Info => Severity::INFO,
                 Level::Debug => Severity::DEBUG,
@@ -133,7 +134,7 @@ impl<'a> Rig<'a> {
         let played = tracing::subscriber::with_default(log, || {
             self.play(&scene, refusal.as_deref(), &mut told)
         });
-        told.push(bucksaw::metrics::encode(&pipeline, None));
+        told.push(bucksaw::metrics::encode(&pipeline, None, None));
         let revision = pipeline.revisions().current();
         told.push(format!("{:?} {revision:?} {:?}", played.drained, pipeline.stats()));
         let raw = self.witness.lines();
@@ -182,7 +183,7 @@ impl<'a> Rig<'a> {
         third.work();
         scene.outside();
         [first, second, third].into_iter().for_each(Request::end);
-        told.push(bucksaw::metrics::encode(scene.pipeline, None));
+        told.push(bucksaw::metrics::encode(scene.pipeline, None, None));
         played.drained = self.finish(scene, &mut played);
         played
     }

@@ -105,7 +105,7 @@ impl Server {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = if method == "GET" {
+        let response = if matches!(method, "GET" | "DELETE") {
             self.agent.run(request.body(()).unwrap())
         } else {
             self.agent.run(request.body(body).unwrap())

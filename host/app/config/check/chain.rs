@@ -23,6 +23,8 @@ struct Uses<'a> {
     /// The names of shadows, and whose.
     shadows: BTreeMap<&'a str, &'a str>,
     routed: BTreeSet<&'a str>,
+    /// The chain of what is stored.
+    stored: Option<&'a str>,
 }
 
 impl<'a> Uses<'a> {
@@ -34,12 +36,22 @@ impl<'a> Uses<'a> {
         Self {
             shadows: raw.chains.iter().filter_map(shadow).collect(),
             routed: raw.routes.iter().filter_map(|it| it.chain.as_deref()).collect(),
+            stored: raw.store.as_ref().and_then(|it| it.chain.as_deref()),
         }
     }
 
     /// Whether a chain is a shadow and nothing else, so that nothing ever leaves it.
     fn only_shadow(&self, name: &str) -> bool {
-        self.shadows.contains_key(name) && !self.routed.contains(name) && name != DEFAULT_CHAIN
+        self.shadows.contains_key(name) && !self.takes_requests(name) && self.stored != Some(name)
+    }
+
+    fn takes_requests(&self, name: &str) -> bool {
+        self.routed.contains(name) || name == DEFAULT_CHAIN
+    }
+
+    /// Whether a chain needs no outputs, since all that it lets through goes to the store.
+    fn only_store(&self, name: &str) -> bool {
+        self.stored == Some(name) && !self.takes_requests(name)
     }
 }
 
@@ -55,7 +67,7 @@ fn chain(
     let edit: Vec<String> = always.iter().chain(own).cloned().collect();
     let allow_raw_content = raw.allow_raw_content.unwrap_or(false);
     if !uses.only_shadow(name) {
-        if raw.outputs.is_empty() {
+        if raw.outputs.is_empty() && !uses.only_store(name) {
             let message = "the chain writes nowhere: name at least one output";
             problems.add(key("outputs"), message);
         }

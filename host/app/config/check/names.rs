@@ -61,6 +61,9 @@ impl Names {
                 known(format!("outputs.{name}.format"), "plugin", format, &self.plugins);
             }
         }
+        if let Some(chain) = raw.store.as_ref().and_then(|it| it.chain.as_ref()) {
+            known("store.chain".to_owned(), "chain", chain, &self.chains);
+        }
         for (at, route) in raw.routes.iter().enumerate() {
             if let Some(chain) = &route.chain {
                 known(format!("route[{at}].chain"), "chain", chain, &self.chains);

@@ -123,6 +123,7 @@ fn chains(handlers: Vec<Arc<dyn Source<dyn Handler>>>, output: Arc<Output>) -> C
         shadow: None,
     };
     Chains {
+        keeping: None,
         chains: [("default".into(), spec)].into(),
         default: "default".into(),
         outputs: vec![output],

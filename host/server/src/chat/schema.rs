@@ -1,6 +1,6 @@
 //! The body of a chat request: which parts of the OpenAI API are understood, ignored and refused.
 //!
-//! Ignored is what changes nothing that a client could miss (`user`, `metadata`, `store`, penalties, …). Refused is what would
+//! Ignored is what changes nothing that a client could miss (`user`, penalties, …). Refused is what would
 //! make the answer another one than was asked for: several choices, tools, log probabilities, audio.
 
 use serde_json::Value;
@@ -20,6 +20,10 @@ pub(crate) struct ChatRequest {
     pub(crate) draft: Draft,
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
+    /// Whether the client wants the completion stored.
+    pub(crate) store: Option<bool>,
+    /// Unchecked: it matters only to the store.
+    pub(crate) metadata: Option<Value>,
 }
 
 impl ChatRequest {
@@ -39,7 +43,8 @@ impl ChatRequest {
         })?;
         let draft = Draft { turns: turns(messages, limits)?, params, adapter: None };
         check_size(&draft, ["messages", "messages"], limits)?;
-        Ok(Self { model, draft, stream, include_usage })
+        let (store, metadata) = (fields.flag("store")?, fields.take("metadata"));
+        Ok(Self { model, draft, stream, include_usage, store, metadata })
     }
 }
 

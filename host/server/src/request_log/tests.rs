@@ -66,7 +66,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Capture {
     }
 
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        if event.metadata().target() != TARGET {
+        // What goes to the store is seen beside the log.
+        if ![TARGET, "bucksaw::store"].contains(&event.metadata().target()) {
             return;
         }
         let mut seen = Seen {

@@ -1,0 +1,227 @@
+//! What goes to the store: each text of a completion as a record of its own, then one that says that it is whole.
+//!
+//! These records are no part of the log (`bucksaw::store`): no output shows them, and the log's level does not concern them. They
+//! go through the same chain, or through the one that is configured for them, and are made only when somebody wants them.
+
+use engine::Finished;
+use record::{event, field};
+use tracing::Span;
+
+use super::RequestLog;
+use crate::stored::wish::{Wish, Wished, next_batch};
+
+const STORE_TARGET: &str = "bucksaw::store";
+
+/// One choice of the answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer<'a> {
+    pub(crate) index: usize,
+    pub(crate) text: &'a str,
+    pub(crate) finish_reason: &'a str,
+}
+
+impl RequestLog {
+    /// What the client wants to have stored, for the time when there is an answer.
+    pub(crate) fn wished(&mut self, wished: Wished) {
+        match wished {
+            Wished::Nothing => {}
+            Wished::NoStore => self.facts.store = Some("no_store"),
+            Wished::Store(wish) => {
+                self.facts.store = Some("not_sent");
+                self.wish = Some(wish);
+            }
+        }
+    }
+
+    /// Sends the completion to the store, if it is to be stored. Says nothing the second time.
+    pub(crate) fn store(&mut self, answers: &[Answer<'_>], finished: &Finished) {
+        let Some(wish) = self.wish.take() else { return };
+        self.facts.store = Some("sent");
+        let span = self.span();
+        let batch = next_batch();
+        let mut records = 0_u64;
+        for (at, (role, parts)) in wish.messages.iter().enumerate() {
+            // A message without parts is one all the same.
+            for part in 0..parts.len().max(1) {
+                let it = parts.get(part);
+                tracing::info!(
+                    target: STORE_TARGET,
+                    parent: span,
+                    event = event::STORE_PART,
+                    { field::STORE_BATCH } = batch,
+                    { field::STORE_MESSAGE } = at as u64,
+                    { field::STORE_MESSAGE_PART } = part as u64,
+                    { field::STORE_ROLE } = role.as_str(),
+                    { field::STORE_KIND } = it.map(|it| if it.is_some() { "text" } else { "image" }),
+                    { field::STORE_TEXT } = it.and_then(|it| it.as_deref()),
+                );
+                records += 1;
+            }
+        }
+        for it in answers {
+            tracing::info!(
+                target: STORE_TARGET,
+                parent: span,
+                event = event::STORE_PART,
+                { field::STORE_BATCH } = batch,
+                { field::STORE_CHOICE } = it.index as u64,
+                { field::FINISH_REASON } = it.finish_reason,
+                { field::STORE_TEXT } = it.text,
+            );
+            records += 1;
+        }
+        records += send_metadata(span, batch, &wish.metadata);
+        send_last(span, (batch, records), &wish, finished);
+    }
+
+    /// Sends new metadata of a stored completion.
+    pub(crate) fn store_update(&mut self, batch: i64, row: i64, metadata: &[(String, String)]) {
+        let span = self.span();
+        let records = send_metadata(span, batch, metadata);
+        tracing::info!(
+            target: STORE_TARGET,
+            parent: span,
+            event = event::STORE_UPDATE,
+            { field::STORE_BATCH } = batch,
+            { field::STORE_RECORDS } = records,
+            { field::STORE_ROW } = row,
+        );
+    }
+}
+
+fn send_metadata(span: &Span, batch: i64, metadata: &[(String, String)]) -> u64 {
+    for (key, value) in metadata {
+        tracing::info!(
+            target: STORE_TARGET,
+            parent: span,
+            event = event::STORE_METADATA,
+            { field::STORE_BATCH } = batch,
+            { field::STORE_KEY } = key.as_str(),
+            { field::STORE_VALUE } = value.as_str(),
+        );
+    }
+    metadata.len() as u64
+}
+
+fn send_last(span: &Span, (batch, records): (i64, u64), wish: &Wish, finished: &Finished) {
+    tracing::info!(
+        target: STORE_TARGET,
+        parent: span,
+        event = event::STORE_COMPLETION,
+        { field::STORE_BATCH } = batch,
+        { field::STORE_RECORDS } = records,
+        { field::STORE_CREATED } = wish.created,
+        { field::RESPONSE_ID } = wish.id.as_str(),
+        { field::RESPONSE_MODEL } = wish.model.as_str(),
+        { field::INPUT_TOKENS } = finished.input_tokens as u64,
+        { field::OUTPUT_TOKENS } = finished.output_tokens as u64,
+        { field::STORE_IMAGE_TOKENS } = finished.image_tokens as u64,
+        { field::SEED } = wish.seed,
+        { field::TEMPERATURE } = wish.temperature,
+        { field::TOP_P } = wish.top_p,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::http::StatusCode;
+    use engine::{FinishReason, Timings};
+
+    use super::*;
+    use crate::request_log::tests::{Seen, arrival, seen_of};
+
+    fn wish() -> Box<Wish> {
+        let text = |it: &str| Some(it.to_owned());
+        Box::new(Wish {
+            id: "chatcmpl-1".to_owned(),
+            created: 7,
+            model: "m".to_owned(),
+            messages: vec![
+                ("user".to_owned(), vec![text("look"), None]),
+                ("assistant".to_owned(), vec![]),
+            ],
+            metadata: vec![("k".to_owned(), "v".to_owned())],
+            seed: Some(-1),
+            temperature: None,
+            top_p: Some(0.5),
+        })
+    }
+
+    fn finished() -> Finished {
+        Finished {
+            reason: FinishReason::Stop,
+            input_tokens: 3,
+            output_tokens: 2,
+            image_tokens: 1,
+            timings: Timings {
+                queue: Duration::ZERO,
+                prefill: Duration::ZERO,
+                first_token: Duration::ZERO,
+                decode: Duration::ZERO,
+                generation: Duration::ZERO,
+            },
+        }
+    }
+
+    fn run(wished: Wished, is_answered: bool) -> Vec<Seen> {
+        seen_of(|| {
+            let mut log = RequestLog::new(arrival());
+            log.wished(wished);
+            for _ in 0..2 {
+                let answer = Answer { index: 0, text: "hi", finish_reason: "stop" };
+                if is_answered {
+                    log.store(&[answer], &finished());
+                }
+            }
+            log.finish(StatusCode::OK);
+        })
+    }
+
+    fn status(seen: &[Seen]) -> Option<&str> {
+        seen.iter().find(|it| it.name == event::REQUEST_SUMMARY)?.get(field::STORE_STATUS)
+    }
+
+    #[test]
+    fn each_text_is_a_record_and_the_last_one_says_how_many() {
+        let seen = run(Wished::Store(wish()), true);
+        let sent: Vec<&Seen> = seen.iter().filter(|it| it.name.starts_with("store.")).collect();
+        let told: Vec<[&str; 5]> = sent
+            .iter()
+            .map(|it| {
+                let get = |name| it.get(name).unwrap_or("-");
+                let text = it.get(field::STORE_TEXT).unwrap_or(get(field::STORE_VALUE));
+                let at = it.get(field::STORE_MESSAGE).unwrap_or(get(field::STORE_CHOICE));
+                [it.name.as_str(), at, get(field::STORE_ROLE), get(field::STORE_KIND), text]
+            })
+            .collect();
+        let expected = [
+            ["store.part", "0", "user", "text", "look"],
+            ["store.part", "0", "user", "image", "-"],
+            ["store.part", "1", "assistant", "-", "-"],
+            ["store.part", "0", "-", "-", "hi"],
+            ["store.metadata", "-", "-", "-", "v"],
+            ["store.completion", "-", "-", "-", "-"],
+        ];
+        assert_eq!(told, expected);
+        let last = sent.last().unwrap();
+        assert_eq!(last.get(field::STORE_RECORDS), Some("5"));
+        assert_eq!((last.get(field::SEED), last.get(field::TEMPERATURE)), (Some("-1"), None));
+        let batch = last.get(field::STORE_BATCH);
+        assert!(sent.iter().all(|it| it.in_request && it.get(field::STORE_BATCH) == batch));
+        assert_eq!(status(&seen), Some("sent"));
+    }
+
+    #[test]
+    fn without_an_answer_or_a_store_nothing_is_sent_and_the_summary_says_so() {
+        let check = |wished: Wished, is_answered: bool, want: Option<&str>| {
+            let seen = run(wished, is_answered);
+            assert!(seen.iter().all(|it| !it.name.starts_with("store.")));
+            assert_eq!(status(&seen), want);
+        };
+        check(Wished::Nothing, true, None);
+        check(Wished::NoStore, true, Some("no_store"));
+        check(Wished::Store(wish()), false, Some("not_sent"));
+    }
+}

@@ -1,0 +1,84 @@
+//! The form that stored completions have in the OpenAI API. A stub says why it has none of its texts in a member of our own,
+//! `bucksaw`, which clients of that API pass over.
+
+use serde_json::{Value, json};
+
+use crate::completion::{Choice, Completion, Message, Part};
+
+/// What stands for a picture, whose bytes are not kept: an empty data URL.
+const NO_PICTURE: &str = "data:,";
+
+/// The object `chat.completion` without its metadata, which can change.
+pub(crate) fn completion(it: &Completion) -> Value {
+    let mut body = json!({
+        "id": it.id,
+        "object": "chat.completion",
+        "created": it.created,
+        "model": it.model,
+        "request_id": it.request_id,
+        "choices": it.choices.iter().map(choice).collect::<Vec<_>>(),
+        "usage": {
+            "prompt_tokens": it.usage.input,
+            "completion_tokens": it.usage.output,
+            "total_tokens": it.usage.input + it.usage.output,
+            "prompt_tokens_details": {"cached_tokens": 0, "image_tokens": it.usage.images},
+        },
+        "seed": null,
+        "temperature": null,
+        "top_p": null,
+        "presence_penalty": null,
+        "frequency_penalty": null,
+        "service_tier": "default",
+        "system_fingerprint": null,
+        "input_user": null,
+        "response_format": null,
+        "tool_choice": null,
+        "tools": null,
+    });
+    for (name, value) in &it.settings {
+        body[*name] = value.clone();
+    }
+    if let Some(why) = &it.withheld {
+        body["bucksaw"] = json!({"withheld": {"reason": why.reason(), "plugin": why.plugin()}});
+    }
+    body
+}
+
+fn choice(it: &Choice) -> Value {
+    json!({
+        "index": it.index,
+        "message": {
+            "role": "assistant",
+            "content": it.text,
+            "refusal": null,
+            "tool_calls": null,
+            "function_call": null,
+        },
+        "logprobs": null,
+        "finish_reason": it.finish_reason,
+    })
+}
+
+/// One message of the request. `completion` is the id of its completion, which its own begins with.
+pub(crate) fn message(completion: &str, position: usize, it: &Message) -> Value {
+    let (content, parts) = match it.parts.as_slice() {
+        [] => (None, None),
+        [Part::Text(text)] => (Some(text.as_str()), None),
+        parts => (None, Some(parts.iter().map(part).collect::<Vec<_>>())),
+    };
+    json!({
+        "id": format!("{completion}-{position}"),
+        "role": it.role,
+        "content": content,
+        "refusal": null,
+        "name": null,
+        "content_parts": parts,
+    })
+}
+
+fn part(it: &Part) -> Value {
+    match it {
+        Part::Text(text) => json!({"type": "text", "text": text}),
+        Part::Image => json!({"type": "image_url", "image_url": {"url": NO_PICTURE}}),
+    }
+}
