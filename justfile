@@ -41,11 +41,11 @@ plugins-check:
 
 # One quick turn of each benchmark, to see that it works
 bench-smoke:
-    BENCH_SMOKE=1 cargo bench --workspace --bench chain --bench request_path --bench live
+    BENCH_SMOKE=1 cargo bench --workspace --bench chain --bench request_path --bench live --bench batching
 
 # Measure: one line `ratio NAME VALUE goal OP TARGET` a figure
 bench *flags:
-    cargo bench --workspace --bench chain --bench request_path --bench live {{flags}}
+    cargo bench --workspace --bench chain --bench request_path --bench live --bench batching {{flags}}
 
 # Every misdeed of a guest in every situation; or those cases whose names begin so: `just faults hostile/trap`
 faults cases="all":
@@ -54,6 +54,10 @@ faults cases="all":
 # Measure redaction against other plugin hosts and scanners; the first run builds and installs for long
 bench-peers *flags:
     benches/peers/run.sh {{flags}}
+
+# Other people's clients against a server: openai-python's own tests, openai-node, LiteLLM, LangChain
+clients *flags:
+    tests/clients/run.sh {{flags}}
 
 # Fetch SmolLM2-135M-Instruct (98 MB) into models/
 model:

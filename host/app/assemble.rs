@@ -124,6 +124,11 @@ pub fn engine_config(config: &config::Engine) -> Result<engine::Config, Problems
         adapters,
         device: config.device,
         queue: config.queue,
+        max_num_seqs: config.max_num_seqs,
+        max_num_batched_tokens: config.max_num_batched_tokens,
+        kv_cache_bytes: config.kv_cache_bytes,
+        prefix_caching: config.prefix_caching,
+        adapter_fallback: config.adapter_fallback,
         threads: config.threads,
         nvml_library: config.nvml_library.clone(),
     };

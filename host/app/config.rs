@@ -49,6 +49,14 @@ pub struct Server {
     pub grace: Duration,
     /// Name in lower case of the header that says whose request it is.
     pub tenant_header: String,
+    /// Other names for the model; `*` stands for every name.
+    pub served_model_names: Vec<String>,
+    /// Who may use the API; with none, everybody may.
+    pub api_keys: Vec<server::Key>,
+    /// Whether what the model cannot do is ignored rather than refused.
+    pub ignore_unsupported: bool,
+    /// Whether the API loads adapters from folders of this machine.
+    pub runtime_adapters: bool,
 }
 
 #[derive(Debug)]
@@ -61,6 +69,13 @@ pub struct Engine {
     pub device: engine::DeviceChoice,
     pub threads: usize,
     pub queue: usize,
+    /// Jobs that move on in one step, tokens of one step, and bytes for keys and values; the engine's own choice when none.
+    pub max_num_seqs: Option<usize>,
+    pub max_num_batched_tokens: Option<usize>,
+    pub kv_cache_bytes: Option<usize>,
+    pub prefix_caching: bool,
+    /// Whether a request for an adapter that is not served gets the model alone.
+    pub adapter_fallback: bool,
     pub nvml_library: Option<PathBuf>,
     /// Whether quantized weights become floats when they are loaded; by the file's size when none.
     pub dequantize: Option<bool>,

@@ -129,6 +129,10 @@ async fn listen(engine: &engine::Engine, live: &Arc<Live>) -> Result<()> {
                 store: Arc::new(Served(it.clone())),
                 all: config.store.as_ref().is_some_and(|it| it.all),
             }),
+            served_model_names: config.server.served_model_names.clone(),
+            api_keys: config.server.api_keys.clone(),
+            runtime_adapters: config.server.runtime_adapters,
+            ignore_unsupported: config.server.ignore_unsupported,
         },
         chain_for(live),
     );
@@ -151,7 +155,7 @@ async fn admin(
     control: Arc<Control>,
     grace: Duration,
 ) -> Result<tokio::task::JoinHandle<std::io::Result<()>>> {
-    let key = server::AdminKey::new(&config.key)
+    let key = server::Key::new(&config.key)
         .ok_or_else(|| anyhow!("admin.key cannot be sent in a header"))?;
     let listener = bind("admin.listen", config.listen).await?;
     let address = listener.local_addr()?;

@@ -14,7 +14,7 @@ use crate::{
 /// Says what is served, how it is logged, and what to try.
 pub(crate) fn welcome(config: &Config, engine: &engine::Engine, address: SocketAddr) {
     let mut text = format!("\n  bucksaw {}\n\n", env!("CARGO_PKG_VERSION"));
-    for model in engine.models() {
+    for model in engine.models().iter() {
         let parent = model.parent.as_ref().map_or(String::new(), |it| format!(", adapter of {it}"));
         let vision = if model.vision { ", reads images" } else { "" };
         text += &format!("  model      {} ({}{vision}{parent})\n", model.name, model.family);

@@ -11,10 +11,14 @@
 mod alerts;
 // Routes, several outputs, levels, colours: what a configuration selects.
 mod chains;
+// Several answers, forms, tools, probabilities, completions, keys.
+mod choices;
 // `check`, `run`, the exit codes, and where the log level comes from.
 mod cli;
 // Answers that are logged while they are made.
 mod deltas;
+// Given up at any point, out of time, cut off: one terminal record each.
+mod endings;
 // Whatever a plugin does wrong costs log content at most.
 mod faults;
 // User text cannot make, end or disguise a line.

@@ -146,11 +146,11 @@ fn a_bad_request_is_told_what_is_wrong_with_it() {
     check(&with("\"model\": 7"), 400, "invalid_value", Some("model"));
     check(&with("\"temperature\": \"hot\""), 400, "invalid_value", Some("temperature"));
     check(&with("\"temperature\": 2.5"), 400, "invalid_value", Some("temperature"));
-    check(&with("\"max_tokens\": 0"), 400, "invalid_value", Some("max_tokens"));
+    check(&with("\"max_tokens\": -1"), 400, "invalid_value", Some("max_tokens"));
     check(&with("\"stream\": 1"), 400, "invalid_value", Some("stream"));
     check(&with("\"stop\": [1]"), 400, "invalid_value", Some("stop[0]"));
-    check(&with("\"n\": 2"), 400, "unsupported_parameter", Some("n"));
-    check(&with("\"logprobs\": true"), 400, "unsupported_parameter", Some("logprobs"));
+    check(&with("\"n\": 0"), 400, "invalid_value", Some("n"));
+    check(&with("\"top_logprobs\": 3"), 400, "invalid_value", Some("top_logprobs"));
     let turn = |it: &str| format!("{{\"messages\": [{message}, {it}]}}");
     check("{\"messages\": \"x\"}", 400, "invalid_value", Some("messages"));
     check("{\"messages\": []}", 400, "invalid_value", Some("messages"));
@@ -226,6 +226,7 @@ fn request_ids_come_in_and_go_out() {
     };
     let uuid = "A1B2C3D4-0000-4000-8000-000000000000";
     let (known, named) = (ask(uuid), ask("my-trace-7"));
+    let foul = ask(&format!("<script>{}", "x".repeat(5000)));
     let unnamed = server.chat("Hello!", &json!({"max_tokens": 1}));
     server.stop();
 
@@ -233,8 +234,9 @@ fn request_ids_come_in_and_go_out() {
     assert_eq!(known.id(), uuid.to_lowercase());
     assert_eq!(named.header("x-request-id"), "my-trace-7");
     assert_ne!(named.id(), "my-trace-7");
+    assert_eq!(foul.header("x-request-id"), foul.id());
     assert_eq!(unnamed.header("x-request-id"), unnamed.id());
-    let ids = [known.id(), named.id(), unnamed.id()];
+    let ids = [known.id(), named.id(), foul.id(), unnamed.id()];
     let records = records(&server.read("json.log"));
     let received: Vec<&Value> =
         records.iter().filter(|it| it["event_name"] == "request.received").collect();
@@ -243,4 +245,32 @@ fn request_ids_come_in_and_go_out() {
     }
     assert_eq!(received[1]["attributes"]["bucksaw.client_request_id"], "my-trace-7");
     assert!(received[0]["attributes"].get("bucksaw.client_request_id").is_none());
+    let kept = received[2]["attributes"]["bucksaw.client_request_id"].as_str().unwrap();
+    assert_eq!(kept, format!("<script>{}", "x".repeat(120)));
+}
+
+#[test]
+fn what_is_out_of_all_proportion_is_refused_once() {
+    let mut server = Server::start(&Config::json());
+    let huge = "x".repeat(1 << 20);
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: test\r\nx-request-id: {huge}\r\ncontent-length: 0\r\n\r\n"
+    );
+    let mut stream = server.open_raw(head.as_bytes());
+    let answer = read_until(&mut stream, "headers_too_large");
+    assert!(answer.starts_with("HTTP/1.1 431 ") && answer.len() < 1000, "{answer}");
+    let deep = format!("{{\"messages\": {}", "[".repeat(100_000));
+    let answer = server.send("POST", CHAT, &[], deep.as_bytes());
+    check_error(&answer, 400, "invalid_json", None);
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: test\r\ncontent-length: 104857600\r\n\r\n");
+    let mut stream = server.open_raw(head.as_bytes());
+    let answer = read_until(&mut stream, "body_too_large");
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    server.stop();
+    let records = records(&server.read("json.log"));
+    let rejected: Vec<_> =
+        records.iter().filter(|it| it["event_name"] == "request.rejected").collect();
+    assert_eq!(rejected.len(), 3, "{rejected:?}");
+    let kept = records[0]["attributes"]["bucksaw.client_request_id"].as_str().unwrap();
+    assert_eq!(kept.len(), 128);
 }

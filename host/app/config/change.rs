@@ -20,7 +20,16 @@ impl Config {
 
 fn server(old: &Server, new: &Server) -> Vec<&'static str> {
     // Taken apart, so that a new key is thought of here as well.
-    let Server { listen, limits, grace, tenant_header } = old;
+    let Server {
+        listen,
+        limits,
+        grace,
+        tenant_header,
+        served_model_names,
+        api_keys,
+        ignore_unsupported,
+        runtime_adapters,
+    } = old;
     let new_limits = &new.limits;
     different(&[
         ("server.listen", *listen == new.listen),
@@ -29,11 +38,31 @@ fn server(old: &Server, new: &Server) -> Vec<&'static str> {
         ("server.image_megapixels", limits.image_pixels == new_limits.image_pixels),
         ("server.grace_seconds", *grace == new.grace),
         ("server.tenant_header", *tenant_header == new.tenant_header),
+        ("server.served_model_names", *served_model_names == new.served_model_names),
+        ("server.api_keys", *api_keys == new.api_keys),
+        ("server.image_hosts", limits.image_hosts == new_limits.image_hosts),
+        ("server.ignore_unsupported", *ignore_unsupported == new.ignore_unsupported),
+        ("server.runtime_adapters", *runtime_adapters == new.runtime_adapters),
+        ("server.request_seconds", limits.request_time == new_limits.request_time),
     ])
 }
 
 fn engine(old: &Engine, new: &Engine) -> Vec<&'static str> {
-    let Engine { model, name, adapters, device, threads, queue, nvml_library, dequantize } = old;
+    let Engine {
+        model,
+        name,
+        adapters,
+        device,
+        threads,
+        queue,
+        max_num_seqs,
+        max_num_batched_tokens,
+        kv_cache_bytes,
+        prefix_caching,
+        adapter_fallback,
+        nvml_library,
+        dequantize,
+    } = old;
     different(&[
         ("engine.model", *model == new.model),
         ("engine.name", *name == new.name),
@@ -41,6 +70,11 @@ fn engine(old: &Engine, new: &Engine) -> Vec<&'static str> {
         ("engine.device", *device == new.device),
         ("engine.threads", *threads == new.threads),
         ("engine.queue", *queue == new.queue),
+        ("engine.max_num_seqs", *max_num_seqs == new.max_num_seqs),
+        ("engine.max_num_batched_tokens", *max_num_batched_tokens == new.max_num_batched_tokens),
+        ("engine.kv_cache_mib", *kv_cache_bytes == new.kv_cache_bytes),
+        ("engine.prefix_caching", *prefix_caching == new.prefix_caching),
+        ("engine.adapter_fallback", *adapter_fallback == new.adapter_fallback),
         ("engine.nvml_library", *nvml_library == new.nvml_library),
         ("engine.dequantize", *dequantize == new.dequantize),
     ])
@@ -116,7 +150,9 @@ mod tests {
         check(
             "",
             "[engine]\nmodel = \"x.gguf\"\nname = \"x\"\nadapters = { ko = \"demo-ko\" }\n\
-             device = \"cpu\"\nthreads = 2\nqueue = 2\nnvml_library = \"x\"\ndequantize = true",
+             device = \"cpu\"\nthreads = 2\nqueue = 2\nnvml_library = \"x\"\ndequantize = true\n\
+             max_num_seqs = 2\nmax_num_batched_tokens = 2\nkv_cache_mib = 2\nprefix_caching = false\n\
+             adapter_fallback = true",
             &[
                 "engine.model",
                 "engine.name",
@@ -124,6 +160,11 @@ mod tests {
                 "engine.device",
                 "engine.threads",
                 "engine.queue",
+                "engine.max_num_seqs",
+                "engine.max_num_batched_tokens",
+                "engine.kv_cache_mib",
+                "engine.prefix_caching",
+                "engine.adapter_fallback",
                 "engine.nvml_library",
                 "engine.dequantize",
             ],

@@ -19,7 +19,8 @@ pub(super) struct Raw {
     pub(super) routes: Vec<Route>,
 }
 
-#[derive(Debug, Default)]
+/// No `Debug`: it holds keys.
+#[derive(Default)]
 pub(super) struct Server {
     pub(super) listen: Option<String>,
     pub(super) body_mib: Option<u64>,
@@ -27,6 +28,12 @@ pub(super) struct Server {
     pub(super) image_megapixels: Option<u64>,
     pub(super) grace_seconds: Option<u64>,
     pub(super) tenant_header: Option<String>,
+    pub(super) served_model_names: Option<Vec<String>>,
+    pub(super) api_keys: Option<Vec<String>>,
+    pub(super) image_hosts: Option<Vec<String>>,
+    pub(super) ignore_unsupported: Option<bool>,
+    pub(super) runtime_adapters: Option<bool>,
+    pub(super) request_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -39,6 +46,11 @@ pub(super) struct Engine {
     pub(super) queue: Option<u64>,
     pub(super) nvml_library: Option<String>,
     pub(super) dequantize: Option<bool>,
+    pub(super) max_num_seqs: Option<u64>,
+    pub(super) max_num_batched_tokens: Option<u64>,
+    pub(super) kv_cache_mib: Option<u64>,
+    pub(super) prefix_caching: Option<bool>,
+    pub(super) adapter_fallback: Option<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -185,6 +197,12 @@ fn server(mut it: Reader<'_>, problems: &mut Problems) -> Server {
         image_megapixels: it.number("image_megapixels", 1..=1024, problems),
         grace_seconds: it.number("grace_seconds", 0..=3600, problems),
         tenant_header: it.text("tenant_header", problems),
+        served_model_names: it.texts("served_model_names", problems),
+        api_keys: it.texts("api_keys", problems),
+        image_hosts: it.texts("image_hosts", problems),
+        ignore_unsupported: it.flag("ignore_unsupported", problems),
+        runtime_adapters: it.flag("runtime_adapters", problems),
+        request_seconds: it.number("request_seconds", 0..=DAY_SECONDS, problems),
     };
     it.finish(problems);
     server
@@ -200,6 +218,11 @@ fn engine(mut it: Reader<'_>, problems: &mut Problems) -> Engine {
         queue: it.number("queue", 1..=100_000, problems),
         nvml_library: it.text("nvml_library", problems),
         dequantize: it.flag("dequantize", problems),
+        max_num_seqs: it.number("max_num_seqs", 1..=4096, problems),
+        max_num_batched_tokens: it.number("max_num_batched_tokens", 1..=131_072, problems),
+        kv_cache_mib: it.number("kv_cache_mib", 1..=16_777_216, problems),
+        prefix_caching: it.flag("prefix_caching", problems),
+        adapter_fallback: it.flag("adapter_fallback", problems),
     };
     it.finish(problems);
     engine

@@ -137,7 +137,8 @@ impl<'a> Reader<'a> {
         let mut texts = Vec::with_capacity(items.len());
         for (index, item) in items.into_iter().enumerate() {
             match item {
-                Value::String(it) => texts.push(it),
+                // One that cannot be read keeps its place, so that later ones are called by theirs.
+                Value::String(it) => texts.push(self.expand(name, &it, problems).unwrap_or(it)),
                 other => {
                     let key = format!("{}[{index}]", self.key(name));
                     problems.add(key, format!("expected a string, found {}", kind(&other)));

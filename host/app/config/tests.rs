@@ -147,6 +147,17 @@ fn a_store_is_somewhere_and_its_chain_may_write_nowhere_else() {
 }
 
 #[test]
+fn a_step_has_room_for_each_of_its_sequences() {
+    check(
+        "[engine]\nmax_num_seqs = 9\nmax_num_batched_tokens = 8\nkv_cache_mib = 0",
+        expect![[r#"
+            engine.kv_cache_mib: 0 is not between 1 and 16777216
+            engine.max_num_seqs: 9 is more than engine.max_num_batched_tokens, 8: each sequence of a step has a token at least
+        "#]],
+    );
+}
+
+#[test]
 fn variables_are_put_in() {
     let text = format!("{GOOD}[log]\npseudonym_key = \"${{KEY}}-${{NONE:-x}}\"\n");
     let vars = Vars::from([("KEY", "k"), ("LOG_LEVEL", "debug")]);
@@ -183,6 +194,9 @@ fn what_the_server_and_the_log_are_told_is_checked() {
         r#"
 [server]
 tenant_header = "X-Tenant"
+served_model_names = ["gpt", ""]
+api_keys = ["0123456789abcdef", "short"]
+image_hosts = ["images.example.com", "https://example.com"]
 [log]
 always = ["redcat"]
 watch = "yes"
@@ -198,6 +212,9 @@ kye = "x"
             admin.kye: unknown key; did you mean "key"?
             log.always[0]: no plugin named "redcat"; did you mean "redact"?
             server.tenant_header: "X-Tenant" is not the name of a header in lower case: write one, as in "x-tenant"
+            server.image_hosts[1]: "https://example.com" is not the name of a host: write one, as in "images.example.com"
+            server.served_model_names[1]: empty: write a name, or "*" for every name
+            server.api_keys[1]: not fit for a key: write at least 16 letters, digits and signs of ASCII, as in "${API_KEY}"; openssl rand -hex 16 makes them
             log.replay: empty: write the path of a file of records, or remove it
             admin.listen: "8001" is not an address: write IP:PORT, as in "127.0.0.1:8001"
             admin.key: missing: write one, as in "${ADMIN_KEY}"; openssl rand -hex 16 makes it

@@ -13,8 +13,20 @@ pub struct Config {
     pub name: Option<String>,
     pub adapters: Vec<Adapter>,
     pub device: DeviceChoice,
-    /// How many jobs may wait; at least 1. One more is running.
+    /// How many jobs may wait to be admitted; at least 1.
     pub queue: usize,
+    /// How many jobs move on in one step; none: as many as the model and a step of [`Self::max_num_batched_tokens`] allow, up
+    /// to 64.
+    pub max_num_seqs: Option<usize>,
+    /// How many tokens one step computes; none: 2048 on a GPU, 256 on a CPU, where more make a step no faster by the token
+    /// and answers under way wait longer for it.
+    pub max_num_batched_tokens: Option<usize>,
+    /// Memory for keys and values; none: the model decides by its device.
+    pub kv_cache_bytes: Option<usize>,
+    /// Whether prompts with the same beginning share what was computed for it.
+    pub prefix_caching: bool,
+    /// Whether a job that asks for an adapter that is not there runs on the model alone, with a warning.
+    pub adapter_fallback: bool,
     /// Threads for the arithmetic of a CPU; 0 means all cores but one. candle reads it from the environment, see
     /// [`thread_variables`](crate::thread_variables).
     pub threads: usize,
@@ -34,7 +46,7 @@ pub enum ModelSource {
     Hub(String),
 }
 
-/// A LoRA adapter. It is merged into a copy of the model when that is loaded, and served as a model of its own.
+/// A LoRA adapter, served as a model of its own.
 #[derive(Clone)]
 pub struct Adapter {
     pub name: String,

@@ -2,25 +2,36 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
-        mpsc::{self, SyncSender, TrySendError},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc::{self, Sender},
     },
     thread::{self, JoinHandle},
     time::Instant,
 };
 
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::{
+    mpsc::{UnboundedReceiver, unbounded_channel},
+    oneshot,
+};
 
 use crate::{
     config::Config,
-    error::{LoadError, SubmitError},
-    events,
+    error::{AdapterChangeError, LoadError, SubmitError},
+    events::{self, AdapterProblem},
     gpu::GpuSummary,
-    job::{Event, Job, Part},
-    worker::{Queued, Worker, panic_text},
+    job::{Event, Job, Part, Prompt},
+    prompt::Prompter,
+    scheduler::{
+        Message, Place, Registry, Scheduler, Served, SharedStats, Stats, Ticket, panic_text,
+    },
+    text::TextError,
 };
+
+/// Longer than any name that people give; names stand in every record of their jobs.
+const ADAPTER_NAME_BYTES_MAX: usize = 128;
 
 /// A model or an adapter that jobs can name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,50 +61,79 @@ pub struct EngineHandle {
 }
 
 struct Shared {
-    models: Vec<ServedModel>,
+    registry: Arc<Registry>,
+    /// Of the model and all of its adapters.
+    prompter: Arc<Prompter>,
+    stats: Arc<SharedStats>,
     device: String,
     gpu: GpuSummary,
+    adapter_fallback: bool,
     capacity: usize,
-    /// Nothing once the engine is shutting down: the queue closes when its only sender is gone.
-    jobs: RwLock<Option<SyncSender<Queued>>>,
     waiting: Arc<AtomicUsize>,
+    submitted: AtomicU64,
+    /// Nothing once the engine is shutting down: its threads end when these are gone.
+    inlets: RwLock<Option<Inlets>>,
+}
+
+/// Both are unbounded by type: a job has its place first, and operators wait for their answers.
+struct Inlets {
+    tickets: Sender<Ticket>,
+    messages: Sender<Message>,
 }
 
 /// What the engine thread says when it is ready.
 struct Ready {
-    models: Vec<ServedModel>,
+    registry: Arc<Registry>,
+    prompter: Arc<Prompter>,
+    stats: Arc<SharedStats>,
     device: String,
     gpu: GpuSummary,
 }
 
 /// Starts the engine thread, loads everything there, and returns once jobs can run.
 pub fn start(config: Config) -> Result<Engine, LoadError> {
+    launch(config, Scheduler::load)
+}
+
+/// Starts the engine thread, on which `load` makes what runs there.
+pub(crate) fn launch(
+    config: Config,
+    load: impl FnOnce(&Config) -> Result<Scheduler, LoadError> + Send + 'static,
+) -> Result<Engine, LoadError> {
     let capacity = config.queue.max(1);
-    let (jobs, queue) = mpsc::sync_channel::<Queued>(capacity);
+    let adapter_fallback = config.adapter_fallback;
+    let (tickets, queue) = mpsc::channel();
+    let (messages, inbox) = mpsc::channel();
     let (report, ready) = mpsc::sync_channel(1);
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&waiting);
+    let prepared = messages.clone();
 
     // The device is opened, used and dropped on this one thread: CUDA streams belong to threads.
     let thread = thread::Builder::new()
         .name("engine-0".to_owned())
         .spawn(move || {
             // candle panics over some checkpoints that it can't load.
-            let worker = catch_unwind(AssertUnwindSafe(|| Worker::load(&config)))
+            let scheduler = catch_unwind(AssertUnwindSafe(|| load(&config)))
                 .unwrap_or_else(|panic| Err(LoadError::Weights(panic_text(panic.as_ref()))));
-            let worker = match worker {
-                Ok(worker) => worker,
+            let started = scheduler.and_then(|scheduler| {
+                let reader = scheduler.reader().start(queue, prepared)?;
+                Ok((scheduler, reader))
+            });
+            let (scheduler, reader) = match started {
+                Ok(started) => started,
                 Err(error) => {
                     let _ = report.send(Err(error));
                     return;
                 }
             };
             let _ = report.send(Ok(Ready {
-                models: worker.served(),
-                device: worker.device_name(),
-                gpu: worker.gpu_summary(),
+                registry: scheduler.registry(),
+                prompter: scheduler.prompter(),
+                stats: scheduler.stats(),
+                device: scheduler.device_name(),
+                gpu: scheduler.gpu_summary(),
             }));
-            worker.serve(&queue, &counter);
+            scheduler.serve(&inbox);
+            let _ = reader.join();
         })
         .map_err(|error| LoadError::Thread(error.to_string()))?;
 
@@ -101,23 +141,27 @@ pub fn start(config: Config) -> Result<Engine, LoadError> {
         .recv()
         .map_err(|_| LoadError::Thread("it ended while it was loading".to_owned()))??;
     let shared = Shared {
-        models: ready.models,
+        registry: ready.registry,
+        prompter: ready.prompter,
+        stats: ready.stats,
         device: ready.device,
         gpu: ready.gpu,
+        adapter_fallback,
         capacity,
-        jobs: RwLock::new(Some(jobs)),
-        waiting,
+        waiting: Arc::new(AtomicUsize::new(0)),
+        submitted: AtomicU64::new(0),
+        inlets: RwLock::new(Some(Inlets { tickets, messages })),
     };
     Ok(Engine { handle: EngineHandle { shared: Arc::new(shared) }, thread: Some(thread) })
 }
 
 impl Engine {
-    /// The model first, then its adapters.
-    pub fn models(&self) -> &[ServedModel] {
+    /// See [`EngineHandle::models`].
+    pub fn models(&self) -> Arc<[ServedModel]> {
         self.handle.models()
     }
 
-    pub fn model(&self, name: &str) -> Option<&ServedModel> {
+    pub fn model(&self, name: &str) -> Option<ServedModel> {
         self.handle.model(name)
     }
 
@@ -158,13 +202,21 @@ impl Drop for Engine {
 }
 
 impl EngineHandle {
-    /// The model first, then its adapters.
-    pub fn models(&self) -> &[ServedModel] {
-        &self.shared.models
+    /// What is served now: the model first, then its adapters.
+    pub fn models(&self) -> Arc<[ServedModel]> {
+        self.shared.registry.models()
     }
 
-    pub fn model(&self, name: &str) -> Option<&ServedModel> {
-        self.shared.models.iter().find(|model| model.name == name)
+    pub fn model(&self, name: &str) -> Option<ServedModel> {
+        self.shared.registry.find(name).map(|it| it.model.clone())
+    }
+
+    /// What makes tokens for a model.
+    pub(crate) fn prompter(&self, model: &str) -> Result<&Prompter, TextError> {
+        match self.shared.registry.find(model) {
+            Some(_) => Ok(&self.shared.prompter),
+            None => Err(TextError::UnknownModel(model.to_owned())),
+        }
     }
 
     /// `cpu` or `cuda:0`.
@@ -172,7 +224,7 @@ impl EngineHandle {
         &self.shared.device
     }
 
-    /// How many jobs wait.
+    /// How many jobs wait to be admitted.
     pub fn waiting(&self) -> usize {
         self.shared.waiting.load(Ordering::Relaxed)
     }
@@ -182,51 +234,103 @@ impl EngineHandle {
         self.shared.capacity
     }
 
+    /// What the engine is doing, as of its last step.
+    pub fn stats(&self) -> Stats {
+        let stats = self.shared.stats.get();
+        // Those that are being read have not arrived at the engine thread yet.
+        Stats { waiting: stats.waiting.max(self.waiting()), ..stats }
+    }
+
     /// Hands a job in. It never blocks. Dropping the receiver cancels the job within one step; the channel is
     /// unbounded, because a job can't send more than its context holds, and the engine must not wait for one slow reader.
     pub fn submit(&self, job: Job) -> Result<UnboundedReceiver<Event>, SubmitError> {
-        let model = self.resolve(&job)?;
+        let served = self.resolve(&job)?;
         let has_image = |part: &Part| matches!(part, Part::Image(_));
-        let served = &self.shared.models[model];
-        if !served.vision
-            && job.messages.iter().any(|message| message.content.iter().any(has_image))
+        if !served.model.vision
+            && let Prompt::Chat { messages, .. } = &job.prompt
+            && messages.iter().any(|message| message.content.iter().any(has_image))
         {
-            return Err(SubmitError::NoVision(served.name.clone()));
+            return Err(SubmitError::NoVision(served.model.name.clone()));
         }
-
+        let shared = &self.shared;
+        let inlets = shared.inlets.read().unwrap_or_else(PoisonError::into_inner);
+        let inlets = inlets.as_ref().ok_or(SubmitError::ShuttingDown)?;
+        let place = Place::take(&shared.waiting, shared.capacity);
+        let place = place.ok_or(SubmitError::QueueFull { capacity: shared.capacity })?;
         let (events, receiver) = unbounded_channel();
-        let queued = Queued { job, model, events, submitted: Instant::now() };
-        let jobs = self.shared.jobs.read().unwrap_or_else(PoisonError::into_inner);
-        let jobs = jobs.as_ref().ok_or(SubmitError::ShuttingDown)?;
-        // Before the job is in the queue: the engine may take it out and count down at once.
-        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
-        jobs.try_send(queued).map_err(|error| {
-            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
-            match error {
-                TrySendError::Full(_) => SubmitError::QueueFull { capacity: self.shared.capacity },
-                TrySendError::Disconnected(_) => SubmitError::ShuttingDown,
-            }
-        })?;
+        let ticket = Ticket {
+            job,
+            number: shared.submitted.fetch_add(1, Ordering::Relaxed),
+            served,
+            events,
+            submitted: Instant::now(),
+            place: Some(place),
+        };
+        inlets.tickets.send(ticket).map_err(|_| SubmitError::ShuttingDown)?;
         Ok(receiver)
     }
 
-    /// Index of the model or adapter that a job names. An adapter that is named beside the model has to be one of its
-    /// adapters.
-    fn resolve(&self, job: &Job) -> Result<usize, SubmitError> {
-        let find = |name: &str| self.shared.models.iter().position(|model| model.name == name);
-        let model = find(&job.model).ok_or_else(|| SubmitError::UnknownModel(job.model.clone()));
-        let Some(requested) = job.adapter_requested.as_deref() else { return model };
-        let adapter = find(requested).filter(|index| {
-            let adapter = &self.shared.models[*index];
-            adapter.name == job.model || adapter.parent.as_deref() == Some(&job.model)
-        });
-        adapter.ok_or_else(|| {
-            events::lora_failed(&job.span, requested);
-            SubmitError::UnknownModel(requested.to_owned())
-        })
+    /// Reads a LoRA adapter in a folder, as `save_pretrained` of PEFT writes it, and serves it under `name` from then on.
+    /// Jobs under way stand still while the engine reads it.
+    pub async fn load_adapter(
+        &self,
+        name: &str,
+        folder: PathBuf,
+    ) -> Result<ServedModel, AdapterChangeError> {
+        let is_plain = |it: char| it.is_ascii_alphanumeric() || "._-/:@".contains(it);
+        if name.is_empty() || name.len() > ADAPTER_NAME_BYTES_MAX || !name.chars().all(is_plain) {
+            return Err(AdapterChangeError::BadName { longest: ADAPTER_NAME_BYTES_MAX });
+        }
+        let name = name.to_owned();
+        self.ask(|reply| Message::Load { name, folder, reply }).await
+    }
+
+    /// Serves an adapter no longer. New jobs don't find it from now on; those that were taken finish with it, and then this
+    /// returns.
+    pub async fn unload_adapter(&self, name: &str) -> Result<(), AdapterChangeError> {
+        let name = name.to_owned();
+        self.ask(|reply| Message::Unload { name, reply }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        message: impl FnOnce(oneshot::Sender<Result<T, AdapterChangeError>>) -> Message,
+    ) -> Result<T, AdapterChangeError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = {
+            let inlets = self.shared.inlets.read().unwrap_or_else(PoisonError::into_inner);
+            inlets.as_ref().is_some_and(|it| it.messages.send(message(reply)).is_ok())
+        };
+        if !sent {
+            return Err(AdapterChangeError::ShuttingDown);
+        }
+        answer.await.unwrap_or(Err(AdapterChangeError::ShuttingDown))
+    }
+
+    /// What a job runs on. An adapter that is named beside the model has to be one of its adapters.
+    fn resolve(&self, job: &Job) -> Result<Arc<Served>, SubmitError> {
+        let registry = &self.shared.registry;
+        let unknown = |name: &str| SubmitError::UnknownModel(name.to_owned());
+        let model = registry.find(&job.model).ok_or_else(|| unknown(&job.model))?;
+        let Some(requested) = job.adapter_requested.as_deref() else { return Ok(model) };
+        let problem = match registry.find(requested) {
+            Some(it) if fits(&it.model, &job.model) => return Ok(it),
+            Some(_) => AdapterProblem::Foreign,
+            None => AdapterProblem::Unknown,
+        };
+        if self.shared.adapter_fallback {
+            events::lora_fallback(&job.span, requested, &model.model.name, problem);
+            return Ok(model);
+        }
+        events::lora_failed(&job.span, requested, problem);
+        Err(unknown(requested))
     }
 
     fn close(&self) {
-        *self.shared.jobs.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.shared.inlets.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+fn fits(adapter: &ServedModel, model: &str) -> bool {
+    adapter.name == model || adapter.parent.as_deref() == Some(model)
 }

@@ -64,6 +64,24 @@ pub enum SubmitError {
     ShuttingDown,
 }
 
+/// Why an adapter did not come or go while the engine runs. It is for the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AdapterChangeError {
+    #[error("a name of an adapter has 1 to {longest} letters, digits or any of . _ - / : @")]
+    BadName { longest: usize },
+    #[error("there is a model or an adapter {0}: unload it first, or take another name")]
+    Taken(String),
+    #[error("no adapter is named {0}")]
+    Unknown(String),
+    #[error("there are as many adapters as one engine serves: unload one")]
+    TooMany,
+    #[error("it cannot be loaded: {0}")]
+    Load(String),
+    #[error("the engine is shutting down")]
+    ShuttingDown,
+}
+
 /// Why a job that was taken did not finish. It may hold words of the person or of the model: it is content.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum EngineError {
@@ -75,6 +93,12 @@ pub enum EngineError {
     BadImage(String),
     #[error("the messages do not fit the model's chat template: {0}")]
     Template(String),
+    #[error("the prompt cannot be used: {0}")]
+    BadPrompt(String),
+    #[error("the form of the answer {0}")]
+    Constraint(String),
+    #[error("the request's time is over: ask for less, or allow more time")]
+    DeadlineExceeded,
     #[error("out of memory: {0}; shorten the prompt or use a smaller model")]
     OutOfMemory(String),
     #[error("the engine failed: {0}")]
@@ -93,6 +117,9 @@ impl EngineError {
             Self::PromptTooLong { .. } => "prompt_too_long",
             Self::BadImage(_) => "bad_image",
             Self::Template(_) => "template",
+            Self::BadPrompt(_) => "bad_prompt",
+            Self::Constraint(_) => "constraint",
+            Self::DeadlineExceeded => "deadline_exceeded",
             Self::OutOfMemory(_) => "out_of_memory",
             Self::Internal(_) => "internal",
             Self::Panicked(_) => "panicked",
@@ -102,7 +129,10 @@ impl EngineError {
 
     /// Whether another request would have helped: 4xx rather than 5xx.
     pub fn is_client_error(&self) -> bool {
-        matches!(self, Self::PromptTooLong { .. } | Self::BadImage(_) | Self::Template(_))
+        matches!(
+            self,
+            Self::PromptTooLong { .. } | Self::BadImage(_) | Self::BadPrompt(_) | Self::Template(_)
+        )
     }
 }
 

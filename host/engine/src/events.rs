@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tracing::Span;
 
+use crate::{job::Job, scheduler::Served};
+
 /// When the memory was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GpuPhase {
@@ -53,8 +55,21 @@ pub(crate) fn gpu_lost(span: &Span, problem: &str) {
     );
 }
 
-/// The adapter that a job runs with; `modules` is how many of the model's matrices it changed.
-pub(crate) fn lora_resolved(span: &Span, requested: &str, resolved: &str, modules: u64) {
+/// The adapter that a job runs with, or that it runs without one.
+pub(crate) fn adapter(span: &Span, job: &Job, served: &Served) {
+    let resolved = served.model.name.as_str();
+    match &served.adapter {
+        Some(adapter) => {
+            let requested = job.adapter_requested.as_deref().unwrap_or(&job.model);
+            lora_resolved(span, requested, resolved, adapter.modules as u64);
+        }
+        // One that is not there was told when the job was handed in.
+        None => lora_none(span, resolved),
+    }
+}
+
+/// `modules` is how many of the model's matrices the adapter changes.
+fn lora_resolved(span: &Span, requested: &str, resolved: &str, modules: u64) {
     tracing::info!(
         target: "bucksaw",
         parent: span,
@@ -69,7 +84,7 @@ pub(crate) fn lora_resolved(span: &Span, requested: &str, resolved: &str, module
 }
 
 /// No adapter was asked for: the model as it is.
-pub(crate) fn lora_none(span: &Span, model: &str) {
+fn lora_none(span: &Span, model: &str) {
     tracing::debug!(
         target: "bucksaw",
         parent: span,
@@ -81,8 +96,25 @@ pub(crate) fn lora_none(span: &Span, model: &str) {
     );
 }
 
-/// An adapter was asked for that is not there.
-pub(crate) fn lora_failed(span: &Span, requested: &str) {
+/// Why an adapter that was asked for is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AdapterProblem {
+    Unknown,
+    /// It is one of another model.
+    Foreign,
+}
+
+impl AdapterProblem {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown_adapter",
+            Self::Foreign => "adapter_of_another_model",
+        }
+    }
+}
+
+/// An adapter was asked for that is not there, and the job is refused.
+pub(crate) fn lora_failed(span: &Span, requested: &str, problem: AdapterProblem) {
     tracing::warn!(
         target: "bucksaw",
         parent: span,
@@ -91,10 +123,26 @@ pub(crate) fn lora_failed(span: &Span, requested: &str) {
         bucksaw.lora.requested = requested,
         bucksaw.lora.default_used = false,
         bucksaw.lora.status = "failed",
+        error.type = problem.as_str(),
     );
 }
 
-pub(crate) fn first_token(span: &Span, queue: Duration, prefill: Duration) {
+/// An adapter was asked for that is not there, and the job runs on the model alone: `engine.adapter_fallback`.
+pub(crate) fn lora_fallback(span: &Span, requested: &str, model: &str, problem: AdapterProblem) {
+    tracing::warn!(
+        target: "bucksaw",
+        parent: span,
+        event = "lora.resolved",
+        bucksaw.stream = "engine",
+        bucksaw.lora.requested = requested,
+        bucksaw.lora.resolved = model,
+        bucksaw.lora.default_used = true,
+        bucksaw.lora.status = "failed",
+        error.type = problem.as_str(),
+    );
+}
+
+pub(crate) fn first_token(span: &Span, queue: Duration, prefill: Duration, cached: usize) {
     tracing::debug!(
         target: "bucksaw",
         parent: span,
@@ -103,5 +151,86 @@ pub(crate) fn first_token(span: &Span, queue: Duration, prefill: Duration) {
         gen_ai.response.time_to_first_chunk = (queue + prefill).as_secs_f64(),
         bucksaw.queue_ms = queue.as_secs_f64() * 1e3,
         bucksaw.prefill_ms = prefill.as_secs_f64() * 1e3,
+        gen_ai.usage.cache_read.input_tokens = cached as u64,
+    );
+}
+
+/// A job lost its blocks, and is computed again when there are some.
+pub(crate) fn preempted(span: &Span, times: u64, output_tokens: usize) {
+    tracing::debug!(
+        target: "bucksaw",
+        parent: span,
+        event = "generation.preempted",
+        bucksaw.stream = "engine",
+        bucksaw.preemptions = times,
+        gen_ai.usage.output_tokens = output_tokens as u64,
+    );
+}
+
+/// The device has no memory for a step. `again` is how many jobs are computed again; one fails.
+pub(crate) fn out_of_memory(span: &Span, error: &str, again: usize) {
+    tracing::error!(
+        target: "bucksaw",
+        parent: span,
+        event = "log",
+        severity.number = CRITICAL,
+        bucksaw.stream = "engine",
+        error.type = "out_of_memory",
+        exception.message = error,
+        bucksaw.notice = format!(
+            "the device is out of memory: one job failed, {again} are computed again; lower \
+             engine.kv_cache_mib or engine.max_num_batched_tokens if it comes back"
+        ),
+    );
+}
+
+/// OpenTelemetry's number of the severity that `tracing` has no level for.
+const CRITICAL: u64 = 21;
+
+/// How the engine did in the last seconds. Rates are tokens per second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct EngineStats {
+    pub(crate) running: usize,
+    pub(crate) waiting: usize,
+    /// From 0 to 1, as is the hit rate.
+    pub(crate) cache_usage: f64,
+    pub(crate) prefix_hit_rate: f64,
+    pub(crate) prompt_rate: f64,
+    pub(crate) output_rate: f64,
+    pub(crate) preemptions: u64,
+}
+
+pub(crate) fn engine_stats(it: &EngineStats) {
+    tracing::info!(
+        target: "bucksaw",
+        event = "engine.stats",
+        bucksaw.stream = "engine",
+        bucksaw.notice = format!(
+            "running {}, waiting {}, cache {:.1} %, prefix hits {:.1} %, prompt {:.1} tokens/s, \
+             answers {:.1} tokens/s",
+            it.running,
+            it.waiting,
+            it.cache_usage * 100.0,
+            it.prefix_hit_rate * 100.0,
+            it.prompt_rate,
+            it.output_rate,
+        ),
+        bucksaw.engine.running = it.running as u64,
+        bucksaw.engine.waiting = it.waiting as u64,
+        bucksaw.engine.cache_usage = it.cache_usage,
+        bucksaw.engine.prefix_hit_rate = it.prefix_hit_rate,
+        bucksaw.engine.prompt_tokens_per_second = it.prompt_rate,
+        bucksaw.engine.output_tokens_per_second = it.output_rate,
+        bucksaw.preemptions = it.preemptions,
+    );
+}
+
+/// An adapter came or went while the engine runs.
+pub(crate) fn adapter_changed(notice: String) {
+    tracing::info!(
+        target: "bucksaw",
+        event = "log",
+        bucksaw.stream = "engine",
+        bucksaw.notice = notice,
     );
 }

@@ -8,6 +8,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 /// Cuts a text before it becomes tokens. A noncharacter of Unicode: no text has one, and those that do lose it.
 pub(crate) const MARK: char = '\u{FDD0}';
 
@@ -23,6 +25,22 @@ impl Guard {
         specials.sort_unstable();
         specials.dedup();
         Self { specials }
+    }
+
+    /// The same for every text in a value, names included.
+    pub(crate) fn neutralize_json(&self, value: &Value) -> Value {
+        match value {
+            Value::String(text) => Value::String(self.neutralize(text)),
+            Value::Array(values) => {
+                Value::Array(values.iter().map(|it| self.neutralize_json(it)).collect())
+            }
+            Value::Object(map) => Value::Object(
+                map.iter()
+                    .map(|(name, it)| (self.neutralize(name), self.neutralize_json(it)))
+                    .collect(),
+            ),
+            other => other.clone(),
+        }
     }
 
     /// `text` with marks where a special token would come out of it, alone or together with what stands beside it.

@@ -1,15 +1,18 @@
 //! The inference engine: loads a model, and turns jobs into text on one device.
 //!
 //! [`start`] loads everything and returns an [`Engine`]; [`Engine::submit`] hands in a [`Job`] and returns the channel
-//! on which its [`Event`]s arrive. One thread of its own owns the device, the models and their caches, and runs one
-//! job at a time. This crate knows no HTTP, no log chain and no record: it emits `tracing` events under the job's span.
+//! on which its [`Event`]s arrive. One thread of its own owns the device, the model and its cache, and moves all running
+//! jobs on together, step by step. This crate knows no HTTP, no log chain and no record: it emits `tracing` events under the
+//! job's span.
 //!
 //! # Layout
 //! - [`config`], [`job`], [`error`]: what goes in and what comes out.
-//! - `engine`, `worker`: the two sides of the queue. `events`: the `tracing` events of a job.
+//! - `engine`: the callers' side of the queue; `scheduler`: the engine thread, with continuous batching. `events`: the
+//!   `tracing` events of a job.
 //! - `load`: from a [`Config`] to models that are ready. `checkpoint`: a model's files. `hub`, `device`, `gpu`,
 //!   `threads`: what it finds around it.
 //! - `model`: the families; `adapter`: LoRA.
+//! - `constraint`: what keeps an answer to a grammar. `tools`: how models write calls. `text`: tokens for callers.
 //! - `prompt`: messages to tokens, by `template`, `guard` (user text can't be special tokens), `tokenizer` and `image`.
 //! - `sampler`, `stream`: logits to tokens, tokens to text.
 
@@ -19,6 +22,7 @@ pub mod job;
 
 mod adapter;
 mod checkpoint;
+mod constraint;
 mod device;
 mod engine;
 mod events;
@@ -30,11 +34,13 @@ mod load;
 mod model;
 mod prompt;
 mod sampler;
+mod scheduler;
 mod stream;
 mod template;
+mod text;
 mod threads;
 mod tokenizer;
-mod worker;
+mod tools;
 
 #[cfg(test)]
 mod tests;
@@ -42,9 +48,16 @@ mod tests;
 pub use self::{
     adapter::AdapterError,
     config::{Adapter, AdapterSource, Config, DeviceChoice, EmbeddedFile, ModelSource},
+    constraint::{ConstraintError, json_in_grammar},
     engine::{Engine, EngineHandle, ServedModel, start},
-    error::{EngineError, LoadError, SubmitError},
+    error::{AdapterChangeError, EngineError, LoadError, SubmitError},
     gpu::{GpuInfo, GpuSummary},
-    job::{Event, FinishReason, Finished, Job, Message, Part, Sampling, Timings},
+    job::{
+        Constraint, Event, FinishReason, Finished, Job, Logprob, Message, Part, Piece, Prompt,
+        Sampling, Timings, TokenLogprob,
+    },
+    scheduler::Stats,
+    text::TextError,
     threads::{recommended_threads, thread_variables},
+    tools::ToolFormat,
 };

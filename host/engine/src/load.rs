@@ -1,10 +1,9 @@
 //! From a [`Config`] to models that can run.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     path::Path,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use candle_core::Device;
@@ -14,25 +13,24 @@ use crate::{
     checkpoint::Files,
     config::{Adapter, AdapterSource, Config, ModelSource},
     device,
-    engine::ServedModel,
     error::LoadError,
     hub,
-    model::{self, Gguf, Model, Parts},
+    model::{self, Alone, Gguf, Model, Parts},
     prompt::Prompter,
     tokenizer::{self, Tokenizer, gguf},
 };
 
-/// A model under one name.
+/// A model and its adapters.
 pub(crate) struct Loaded {
-    pub(crate) served: ServedModel,
+    pub(crate) name: String,
     pub(crate) model: Box<dyn Model>,
     pub(crate) prompter: Arc<Prompter>,
-    /// How many modules its adapter changed.
-    pub(crate) adapter_modules: usize,
+    /// Names, and how many of the model's matrices each changes.
+    pub(crate) adapters: Vec<(String, usize)>,
 }
 
 /// Loads the model and its adapters. The model itself comes first.
-pub(crate) fn load(config: &Config, device: &Device) -> Result<Vec<Loaded>, LoadError> {
+pub(crate) fn load(config: &Config, device: &Device) -> Result<Loaded, LoadError> {
     let name = config.name.clone().unwrap_or_else(|| default_name(&config.model));
     let mut names = BTreeSet::from([name.as_str()]);
     for adapter in &config.adapters {
@@ -59,7 +57,7 @@ fn load_files(
     files: &Files,
     adapters: &[Adapter],
     device: &Device,
-) -> Result<Vec<Loaded>, LoadError> {
+) -> Result<Loaded, LoadError> {
     let config = files.required_json("config.json")?;
     let family = model::family(&config)?;
     let dtype = device::dtype(device, &config);
@@ -80,7 +78,7 @@ fn load_files(
         tokenizer::chat_template(files)?.ok_or_else(|| files.missing("chat_template.jinja"))?;
     let prompter = Arc::new(Prompter::new(tokenizer, &template, image_token)?);
 
-    let mut loaded = vec![Loaded::new(name, None, model, Arc::clone(&prompter))];
+    let (mut names, mut adapted) = (Vec::new(), HashMap::new());
     for adapter in adapters {
         let source = match &adapter.source {
             AdapterSource::Embedded(files) => Files::Embedded(files),
@@ -90,12 +88,11 @@ fn load_files(
         let mut changed = tensors.clone();
         let modules = adapter::merge(&source, &mut changed, family.canonical, device)
             .map_err(|error| error.named(&adapter.name))?;
-        let model = build(changed)?;
-        let mut adapted = Loaded::new(&adapter.name, Some(name), model, Arc::clone(&prompter));
-        adapted.adapter_modules = modules;
-        loaded.push(adapted);
+        adapted.insert(adapter.name.clone(), build(changed)?);
+        names.push((adapter.name.clone(), modules));
     }
-    Ok(loaded)
+    let model = Box::new(Alone::new(model, adapted));
+    Ok(Loaded { name: name.to_owned(), model, prompter, adapters: names })
 }
 
 fn load_gguf(
@@ -103,7 +100,7 @@ fn load_gguf(
     path: &Path,
     adapters: &[Adapter],
     device: &Device,
-) -> Result<Vec<Loaded>, LoadError> {
+) -> Result<Loaded, LoadError> {
     if let Some(adapter) = adapters.first() {
         let source = AdapterError::Quantized;
         return Err(LoadError::Adapter { name: adapter.name.clone(), source });
@@ -114,26 +111,8 @@ fn load_gguf(
         LoadError::Template("the GGUF file has none, so it is no chat model".to_owned())
     })?;
     let prompter = Arc::new(Prompter::new(tokenizer, template, None)?);
-    Ok(vec![Loaded::new(name, None, file.load(device)?, prompter)])
-}
-
-impl Loaded {
-    fn new(
-        name: &str,
-        parent: Option<&str>,
-        model: Box<dyn Model>,
-        prompter: Arc<Prompter>,
-    ) -> Self {
-        let served = ServedModel {
-            name: name.to_owned(),
-            parent: parent.map(str::to_owned),
-            vision: model.vision().is_some(),
-            context: model.context(),
-            family: model.family(),
-            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
-        };
-        Self { served, model, prompter, adapter_modules: 0 }
-    }
+    let model = Box::new(Alone::new(file.load(device)?, HashMap::new()));
+    Ok(Loaded { name: name.to_owned(), model, prompter, adapters: Vec::new() })
 }
 
 fn default_name(source: &ModelSource) -> String {

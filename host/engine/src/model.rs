@@ -2,6 +2,7 @@
 //!
 //! To add a family, write `model/<name>.rs` with a [`Model`] and one more row in [`FAMILIES`].
 
+mod alone;
 mod gguf;
 mod llama;
 mod llava;
@@ -14,8 +15,9 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
-pub(crate) use self::gguf::Gguf;
+pub(crate) use self::{alone::Alone, gguf::Gguf};
 use crate::{
+    adapter::AdapterLoadError,
     checkpoint::Files,
     error::{EngineError, LoadError},
     image::Preprocess,
@@ -28,8 +30,90 @@ const CHUNK: usize = 512;
 /// No context is longer, whatever config.json says: the tables of positions grow with it.
 const MAX_CONTEXT: usize = 131_072;
 
-/// A decoder with the cache of the one text that it is working on.
+/// A decoder that moves several sequences on at once, with the keys and values of all of them in a cache of blocks. It knows no
+/// schedule: which sequence has which blocks is the caller's to say.
 pub(crate) trait Model: Send {
+    fn family(&self) -> &'static str;
+
+    /// How many tokens prompt and answer may have together.
+    fn context(&self) -> usize;
+
+    /// What it wants of images, where it sees.
+    fn vision(&self) -> Option<&VisionSpec> {
+        None
+    }
+
+    fn capacity(&self) -> Capacity;
+
+    /// The features of one preprocessed image, `f32` of shape (3, height, width): what [`Placed`] puts in the place of its
+    /// tokens. One row for each of them.
+    fn look(&mut self, _image: &Tensor) -> Result<Tensor, EngineError> {
+        Err(EngineError::Internal("the model does not see".into()))
+    }
+
+    /// One step of several sequences at once. Returns `f32` logits of shape (rows, vocabulary), a row for each run that asks for
+    /// it, in their order. After an error, the blocks of the runs hold nothing that can be relied on.
+    fn forward(&mut self, runs: &[Run<'_>]) -> Result<Tensor, EngineError>;
+
+    /// The sequence is over: frees what the model itself keeps of it.
+    fn forget(&mut self, _sequence: u64) {}
+
+    /// Reads a LoRA adapter, under whose name runs can then ask for it.
+    fn load_adapter(&mut self, name: &str, files: &Files) -> Result<AdapterInfo, AdapterLoadError>;
+
+    /// No run asks for it any more.
+    fn unload_adapter(&mut self, name: &str);
+}
+
+/// What a model's cache holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    /// How many tokens a block holds.
+    pub(crate) block_tokens: usize,
+    /// Blocks have the numbers from 0 up to this one.
+    pub(crate) blocks: usize,
+    /// How many sequences a step may have.
+    pub(crate) sequences: usize,
+}
+
+/// The part of one sequence that a step reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Run<'a> {
+    /// The same number from a sequence's first step to its last, and no other's.
+    pub(crate) sequence: u64,
+    /// What is new: a piece of the prompt, or one token.
+    pub(crate) tokens: &'a [u32],
+    /// How many tokens of the sequence are in the cache already. Some may come from a prefix that it shares.
+    pub(crate) position: usize,
+    /// Where its keys and values are: block `i` holds tokens `i * block_tokens` and the following. They cover `position` and the
+    /// new tokens, and no other run of the step writes into the ones that hold those.
+    pub(crate) blocks: &'a [u32],
+    pub(crate) adapter: Option<&'a str>,
+    pub(crate) images: &'a [Placed<'a>],
+    /// Whether the logits after the last of `tokens` are wanted.
+    pub(crate) logits: bool,
+}
+
+/// Features of an image in the place of image tokens.
+#[derive(Clone, Copy)]
+pub(crate) struct Placed<'a> {
+    /// Index in [`Run::tokens`] of the first token that is replaced.
+    pub(crate) at: usize,
+    /// What [`Model::look`] returned.
+    pub(crate) features: &'a Tensor,
+    /// The rows of `features` that stand here: a piece of a prompt may end within an image.
+    pub(crate) rows: (usize, usize),
+}
+
+/// A loaded adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AdapterInfo {
+    /// How many of the model's matrices it changes.
+    pub(crate) modules: usize,
+}
+
+/// The former trait, until every family is a [`Model`].
+pub(crate) trait Solo: Send {
     fn family(&self) -> &'static str;
 
     /// How many tokens prompt and answer may have together.
@@ -83,7 +167,7 @@ pub(crate) struct Family {
     architectures: &'static [&'static str],
     /// The name under which [`Self::build`] looks for a tensor that some version of transformers calls this.
     pub(crate) canonical: fn(&str) -> String,
-    pub(crate) build: fn(Parts<'_>) -> Result<Box<dyn Model>, LoadError>,
+    pub(crate) build: fn(Parts<'_>) -> Result<Box<dyn Solo>, LoadError>,
 }
 
 pub(crate) const FAMILIES: &[Family] = &[

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use ::image::DynamicImage;
+use serde_json::Value;
 
 use crate::{
+    constraint::{ConstraintError, Constraints, TokenMask},
     error::{EngineError, LoadError},
     guard::Guard,
-    job::{Message, Part},
+    job::{Constraint, Message, Part, Prompt},
     model::VisionSpec,
     template::ChatTemplate,
     tokenizer::Tokenizer,
+    tools::ToolFormat,
 };
 
 /// Everything that stands between people's messages and a model. A model and its adapters share one.
@@ -18,6 +21,8 @@ pub(crate) struct Prompter {
     tokenizer: Tokenizer,
     template: ChatTemplate,
     guard: Guard,
+    constraints: Constraints,
+    image_token: Option<u32>,
 }
 
 /// A prompt as tokens.
@@ -46,17 +51,91 @@ impl Prompter {
         };
         let guard = tokenizer.guard(image.as_deref());
         let template = ChatTemplate::new(template, tokenizer.names().clone(), image)?;
-        Ok(Self { tokenizer, template, guard })
+        Ok(Self { tokenizer, template, guard, constraints: Constraints::default(), image_token })
     }
 
     pub(crate) fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
+    /// How a model writes calls after its template.
+    pub(crate) fn tool_format(&self) -> ToolFormat {
+        self.template.tool_format()
+    }
+
+    /// Compiles a constraint, so that [`Self::mask`] is quick.
+    pub(crate) fn check(&self, constraint: &Constraint) -> Result<(), ConstraintError> {
+        self.constraints.check(&self.tokenizer, constraint)
+    }
+
+    /// What keeps one answer to a constraint.
+    pub(crate) fn mask(&self, constraint: &Constraint) -> Result<TokenMask, ConstraintError> {
+        self.constraints.mask(&self.tokenizer, constraint)
+    }
+
+    /// Tokens of a prompt. At least one position of `context` is left for the answer.
+    pub(crate) fn encode_prompt(
+        &self,
+        prompt: &Prompt,
+        vision: Option<&VisionSpec>,
+        context: usize,
+    ) -> Result<Encoded, EngineError> {
+        let tokens = match prompt {
+            Prompt::Chat { messages, tools } => {
+                return self.encode(messages, tools, vision, context);
+            }
+            Prompt::Text(text) => {
+                fits(self.tokenizer.fewest_tokens(text), context)?;
+                self.text(text, true)?
+            }
+            Prompt::Tokens(tokens) => {
+                let known = self.tokenizer.size();
+                if let Some(token) = tokens.iter().find(|it| **it as usize >= known) {
+                    let reason = format!("there is no token {token}, only {known}");
+                    return Err(EngineError::BadPrompt(reason));
+                }
+                tokens.clone()
+            }
+        };
+        if self.image_token.is_some_and(|it| tokens.contains(&it)) {
+            return Err(EngineError::BadPrompt("it claims an image that is not there".to_owned()));
+        }
+        if tokens.is_empty() {
+            return Err(EngineError::BadPrompt("it is empty".to_owned()));
+        }
+        fits(tokens.len(), context)?;
+        Ok(Encoded { tokens, images: Vec::new(), image_tokens: 0 })
+    }
+
+    /// Tokens of a text that is no conversation. Special tokens in it are text. `begin` puts the token before it that texts
+    /// begin with, if there is one.
+    pub(crate) fn text(&self, text: &str, begin: bool) -> Result<Vec<u32>, EngineError> {
+        let mut tokens = self.tokenizer.encode(&self.guard.neutralize(text))?;
+        if let Some(first) = self.tokenizer.leading() {
+            let is_there = tokens.first() == Some(&first);
+            if begin && !is_there {
+                tokens.insert(0, first);
+            } else if !begin && is_there {
+                tokens.remove(0);
+            }
+        }
+        Ok(tokens)
+    }
+
+    /// Tokens of a conversation without images, however many they are.
+    pub(crate) fn conversation(
+        &self,
+        messages: &[Message],
+        tools: &[Value],
+    ) -> Result<Vec<u32>, EngineError> {
+        self.tokenizer.encode(&self.template.render(messages, tools, &self.guard)?)
+    }
+
     /// Tokens of a conversation. At least one position of `context` is left for the answer.
     pub(crate) fn encode(
         &self,
         messages: &[Message],
+        tools: &[Value],
         vision: Option<&VisionSpec>,
         context: usize,
     ) -> Result<Encoded, EngineError> {
@@ -68,7 +147,7 @@ impl Prompter {
                 Part::Text(_) => None,
             })
             .collect();
-        let rendered = self.template.render(messages, &self.guard)?;
+        let rendered = self.template.render(messages, tools, &self.guard)?;
         fits(self.tokenizer.fewest_tokens(&rendered), context)?;
         let mut tokens = self.tokenizer.encode(&rendered)?;
         let mut image_tokens = 0;

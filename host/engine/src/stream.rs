@@ -1,10 +1,12 @@
 //! Tokens to text that can be sent piece by piece: never half a character, never the beginning of a stop text.
 
+mod pieces;
 #[cfg(test)]
 mod tests;
 
 use std::mem;
 
+pub(crate) use self::pieces::Pieces;
 use crate::error::EngineError;
 
 /// A character has at most four bytes, and a token at least one: more tokens than that are more than one character.

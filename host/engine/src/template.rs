@@ -1,5 +1,6 @@
 //! Chat templates: messages to the one text that the model was trained on. They are Jinja, written for Python.
 
+pub(crate) mod json;
 #[cfg(test)]
 mod tests;
 
@@ -11,6 +12,7 @@ use crate::{
     guard::Guard,
     job::{Message, Part},
     tokenizer::TokenNames,
+    tools::{self, ToolFormat},
 };
 
 const NAME: &str = "chat";
@@ -28,6 +30,8 @@ pub(crate) struct ChatTemplate {
     takes_text: bool,
     /// The template prints content that is a list of parts.
     takes_parts: bool,
+    /// How the model writes calls, where the template tells it of tools.
+    tools: Option<ToolFormat>,
 }
 
 impl ChatTemplate {
@@ -43,53 +47,78 @@ impl ChatTemplate {
         environment.set_unknown_method_callback(unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
+        environment.add_filter("tojson", json::filter);
         environment
             .add_template_owned(NAME, without_generation_tags(source))
             .map_err(|error| LoadError::Template(first_line(&error)))?;
 
         let mut template =
-            Self { environment, names, image, takes_text: false, takes_parts: false };
+            Self { environment, names, image, takes_text: false, takes_parts: false, tools: None };
+        if template.knows_tools() {
+            template.tools = Some(ToolFormat::of(source));
+        }
         template.takes_text = template.prints(Value::from(PROBE), None);
         template.takes_parts =
             template.prints(parts(template.image.is_some()), template.image.as_deref());
         if template.takes_text || template.takes_parts {
             return Ok(template);
         }
-        let reason = match template.run(&[message("user", Value::from(PROBE))]) {
+        let reason = match template.run(&[message("user", Value::from(PROBE))], &[]) {
             Err(error) => reason(&error),
             Ok(_) => "it does not print what the user says".to_owned(),
         };
         Err(LoadError::Template(reason))
     }
 
-    /// The prompt up to where the assistant's answer begins. `guard` marks special tokens in what people wrote.
+    /// The prompt up to where the assistant's answer begins. `guard` marks special tokens in what people wrote. A template that
+    /// knows no tools is told of them, and of calls and their results, by messages.
     pub(crate) fn render(
         &self,
         messages: &[Message],
+        tools: &[serde_json::Value],
         guard: &Guard,
     ) -> Result<String, EngineError> {
+        let told;
+        let (messages, tools) = if self.tools.is_some() {
+            (messages, tools)
+        } else {
+            told = tools::as_messages(messages, tools);
+            (told.as_slice(), [].as_slice())
+        };
         let messages = messages
             .iter()
             .map(|message| self.value(message, guard))
             .collect::<Result<Vec<_>, _>>()?;
-        self.run(&messages).map_err(|error| EngineError::Template(reason(&error)))
+        let tools: Vec<_> =
+            tools.iter().map(|tool| Value::from_serialize(guard.neutralize_json(tool))).collect();
+        self.run(&messages, &tools).map_err(|error| EngineError::Template(reason(&error)))
     }
 
-    fn run(&self, messages: &[Value]) -> Result<String, Error> {
+    /// How a model writes calls after this template.
+    pub(crate) fn tool_format(&self) -> ToolFormat {
+        self.tools.unwrap_or_default()
+    }
+
+    fn knows_tools(&self) -> bool {
+        let template = self.environment.get_template(NAME);
+        template.is_ok_and(|it| it.undeclared_variables(false).contains("tools"))
+    }
+
+    fn run(&self, messages: &[Value], tools: &[Value]) -> Result<String, Error> {
         let name = |name: &Option<String>| name.clone().unwrap_or_default();
         self.environment.get_template(NAME)?.render(context! {
             messages => messages,
             add_generation_prompt => true,
             bos_token => name(&self.names.bos),
             eos_token => name(&self.names.eos),
-            tools => Value::from(()),
+            tools => if tools.is_empty() { Value::from(()) } else { Value::from(tools.to_vec()) },
             documents => Value::from(()),
         })
     }
 
     /// Whether `content` comes out as text, with the image token where there is one, rather than as the source of a list.
     fn prints(&self, content: Value, image: Option<&str>) -> bool {
-        self.run(&[message("user", content)]).is_ok_and(|text| {
+        self.run(&[message("user", content)], &[]).is_ok_and(|text| {
             text.contains(PROBE)
                 && !text.contains("'type'")
                 && !text.contains("\"type\"")
@@ -113,7 +142,23 @@ impl ChatTemplate {
         } else {
             Value::from(self.inline(&pieces)?)
         };
-        Ok(self::message(role, content))
+        if message.tool_calls.is_empty() && message.tool_call_id.is_none() && message.name.is_none()
+        {
+            return Ok(self::message(role, content));
+        }
+        let calls = message.tool_calls.iter().map(|call| {
+            Value::from_serialize(guard.neutralize_json(&tools::with_parsed_arguments(call)))
+        });
+        let text = |text: &String| Value::from(guard.neutralize(text));
+        // Templates ask whether a key is there.
+        let fields = [
+            Some(("role", Value::from(role))),
+            Some(("content", content)),
+            (!message.tool_calls.is_empty()).then(|| ("tool_calls", calls.collect())),
+            message.tool_call_id.as_ref().map(|it| ("tool_call_id", text(it))),
+            message.name.as_ref().map(|it| ("name", text(it))),
+        ];
+        Ok(fields.into_iter().flatten().collect())
     }
 
     /// One string, with the image token in the place of each image.

@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
     Adapter, AdapterSource, Config, DeviceChoice, Event, Finished, Job, Message, ModelSource, Part,
-    Sampling, SubmitError, start,
+    Prompt, Sampling, SubmitError, start,
 };
 
 /// A folder of the fixtures.
@@ -32,6 +32,11 @@ pub(crate) fn config(model: &str, adapters: &[&str]) -> Config {
         adapters: adapters.iter().map(adapter).collect(),
         device: DeviceChoice::Cpu,
         queue: 8,
+        max_num_seqs: None,
+        max_num_batched_tokens: None,
+        kv_cache_bytes: None,
+        prefix_caching: true,
+        adapter_fallback: false,
         threads: 1,
         nvml_library: Some(PathBuf::from("/nonexistent/libnvidia-ml.so")),
     }
@@ -42,20 +47,36 @@ pub(crate) fn job(model: &str, text: &str) -> Job {
     Job {
         model: model.to_owned(),
         adapter_requested: None,
-        messages: vec![Message { role: "user".into(), content: vec![Part::Text(text.into())] }],
+        prompt: Prompt::Chat {
+            messages: vec![Message {
+                role: "user".into(),
+                content: vec![Part::Text(text.into())],
+                ..Message::default()
+            }],
+            tools: Vec::new(),
+        },
         sampling: Sampling { max_tokens: Some(8), ..Sampling::default() },
+        constraint: None,
+        priority: 0,
+        deadline: None,
         span: tracing::Span::none(),
     }
 }
 
+/// The parts of its one message.
+fn content(job: &mut Job) -> &mut Vec<Part> {
+    let Prompt::Chat { messages, .. } = &mut job.prompt else { panic!("no conversation") };
+    &mut messages[0].content
+}
+
 fn finish(mut events: UnboundedReceiver<Event>) -> (String, Finished) {
-    let Some(Event::Started { input_tokens }) = events.blocking_recv() else {
+    let Some(Event::Started { input_tokens, .. }) = events.blocking_recv() else {
         panic!("the job did not start");
     };
     let mut text = String::new();
     loop {
         match events.blocking_recv() {
-            Some(Event::Text(piece)) => text.push_str(&piece),
+            Some(Event::Text(piece)) => text.push_str(&piece.text),
             Some(Event::Finished(finished)) => {
                 assert_eq!(finished.input_tokens, input_tokens);
                 return (text, finished);
@@ -68,7 +89,7 @@ fn finish(mut events: UnboundedReceiver<Event>) -> (String, Finished) {
 #[test]
 fn a_model_and_its_adapter_are_served() {
     let engine = start(config("llama", &["llama-lora"])).unwrap();
-    let names: Vec<_> = engine.models().iter().map(|model| model.name.as_str()).collect();
+    let names: Vec<_> = engine.models().iter().map(|model| model.name.clone()).collect();
     assert_eq!(names, ["llama", "llama-lora"]);
     assert_eq!(engine.device_name(), "cpu");
     let say = |job: Job| finish(engine.submit(job).unwrap());
@@ -90,17 +111,17 @@ fn images_become_tokens() {
     let mut job = job("llava", "what is it?");
     for (images, size) in [(0, (1, 1)), (1, (40, 30)), (2, (32, 200))] {
         let (width, height) = size;
-        job.messages[0].content.truncate(1);
+        content(&mut job).truncate(1);
         for _ in 0..images {
             let image = Arc::new(DynamicImage::new_rgb8(width, height));
-            job.messages[0].content.push(Part::Image(image));
+            content(&mut job).push(Part::Image(image));
         }
         let (_, finished) = finish(engine.submit(job.clone()).unwrap());
         assert_eq!(finished.image_tokens, images * 16);
         assert!(finished.input_tokens > images * 16);
     }
     let image = Part::Image(Arc::new(DynamicImage::new_rgb8(1, 500)));
-    job.messages[0].content.push(image);
+    content(&mut job).push(image);
     let mut events = engine.submit(job).unwrap();
     let Some(Event::Failed(error)) = events.blocking_recv() else { panic!("it was taken") };
     assert_eq!((error.error_type(), error.is_client_error()), ("bad_image", true));
@@ -110,7 +131,7 @@ fn images_become_tokens() {
 fn jobs_that_cannot_run_are_not_taken() {
     let engine = start(config("llama", &["llama-lora"])).unwrap();
     let mut seeing = job("llama", "look");
-    seeing.messages[0].content.push(Part::Image(Arc::new(DynamicImage::new_rgb8(1, 1))));
+    content(&mut seeing).push(Part::Image(Arc::new(DynamicImage::new_rgb8(1, 1))));
     let asking = |adapter: &str| Job {
         adapter_requested: Some(adapter.to_owned()),
         ..job("llama", "hello")
@@ -168,4 +189,67 @@ fn what_cannot_be_loaded_is_an_error() {
         let Err(error) = start(config) else { panic!("it was loaded") };
         assert!(!error.to_string().contains('\n'), "{error}");
     }
+}
+
+fn chat(model: &str, text: &str, images: &[&Arc<DynamicImage>], tokens: usize) -> Job {
+    let mut job = job(model, text);
+    job.sampling.max_tokens = Some(tokens);
+    let content = content(&mut job);
+    content.extend(images.iter().map(|image| Part::Image(Arc::clone(image))));
+    job
+}
+
+/// Each job's text by itself, and all of them at once.
+fn alone_and_together(jobs: &[Job], alone: Config, together: Config) -> [Vec<String>; 2] {
+    let alone = start(Config { max_num_seqs: Some(1), prefix_caching: false, ..alone }).unwrap();
+    let one = |job: &Job| finish(alone.submit(job.clone()).unwrap()).0;
+    let expected = jobs.iter().map(one).collect();
+    let together = start(Config { queue: jobs.len(), ..together }).unwrap();
+    let running: Vec<_> = jobs.iter().map(|job| together.submit(job.clone()).unwrap()).collect();
+    let found = running.into_iter().map(|events| finish(events).0).collect();
+    [expected, found]
+}
+
+#[test]
+fn company_changes_no_text() {
+    let texts = ["hello", "a longer question, which is read in pieces", "a longer answer", "why?"];
+    let jobs: Vec<Job> = (0..16)
+        .map(|at| chat(["llama", "llama-lora"][at % 2], texts[at / 2 % 4], &[], 6 + at))
+        .collect();
+    let config = || config("llama", &["llama-lora"]);
+    let small_steps = Config { max_num_batched_tokens: Some(24), ..config() };
+    let [expected, found] = alone_and_together(&jobs, config(), small_steps);
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn company_changes_no_picture() {
+    let picture = |level: u8| {
+        let pixels = ::image::RgbImage::from_fn(40, 30, |x, y| {
+            ::image::Rgb([level, (x * 6) as u8, (y * 8) as u8])
+        });
+        Arc::new(DynamicImage::ImageRgb8(pixels))
+    };
+    let (red, dark) = (picture(250), picture(10));
+    let jobs = [
+        chat("llava", "what is it?", &[&red], 12),
+        chat("llava", "what is it?", &[&dark], 12),
+        chat("llava", "what is it?", &[&red], 12),
+        chat("llava", "which is darker?", &[&red, &dark], 12),
+        chat("llava", "no picture", &[], 12),
+    ];
+    // Pieces end within pictures.
+    let small_steps = Config { max_num_batched_tokens: Some(10), ..config("llava", &[]) };
+    let [expected, found] = alone_and_together(&jobs, config("llava", &[]), small_steps);
+    assert_eq!(found, expected);
+    assert_ne!(found[0], found[1]);
+}
+
+#[test]
+fn a_small_cache_changes_no_text() {
+    let jobs: Vec<Job> =
+        (0..6).map(|at| chat("llama", &format!("question {at}"), &[], 90)).collect();
+    let small = Config { kv_cache_bytes: Some(128 << 10), ..config("llama", &[]) };
+    let [expected, found] = alone_and_together(&jobs, config("llama", &[]), small);
+    assert_eq!(found, expected);
 }

@@ -1,5 +1,6 @@
 //! Text to tokens and back.
 
+mod bytes;
 pub(crate) mod gguf;
 
 #[cfg(test)]
@@ -94,6 +95,29 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// Tokens that end a text.
+    pub(crate) fn eos(&self) -> &[u32] {
+        &self.eos
+    }
+
+    /// How many tokens there are, the special ones included.
+    pub(crate) fn size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+
+    /// As a `tokenizer.json`.
+    pub(crate) fn json(&self) -> Result<String, EngineError> {
+        self.inner.to_string(false).map_err(|error| EngineError::Internal(first_line(&error)))
+    }
+
+    /// The token that texts begin with, where the tokenizer or whoever loaded it says that they do.
+    pub(crate) fn leading(&self) -> Option<u32> {
+        let bos = self.names.bos.as_deref().and_then(|bos| self.inner.token_to_id(bos));
+        let added = self.inner.encode_fast("", true).ok();
+        let first = added.and_then(|encoding| encoding.get_ids().first().copied());
+        self.implied_bos.or_else(|| bos.filter(|_| bos == first))
+    }
+
     pub(crate) fn is_eos(&self, id: u32) -> bool {
         self.eos.contains(&id)
     }
@@ -128,6 +152,11 @@ impl Tokenizer {
             ids.insert(0, bos);
         }
         Ok(ids)
+    }
+
+    /// Text of tokens, special ones included.
+    pub(crate) fn decode_all(&self, ids: &[u32]) -> Result<String, EngineError> {
+        self.inner.decode(ids, false).map_err(|error| EngineError::Internal(first_line(&error)))
     }
 
     /// Text of tokens, without the special ones. A character that isn't complete shows as U+FFFD.

@@ -7,6 +7,8 @@ pub const REQUEST_PARAMS: &str = "request.params";
 pub const LORA_RESOLVED: &str = "lora.resolved";
 pub const GPU_MEMORY: &str = "gpu.memory";
 pub const GENERATION_FIRST_TOKEN: &str = "generation.first_token";
+/// Another request needed the room: this one waits, and is computed again.
+pub const GENERATION_PREEMPTED: &str = "generation.preempted";
 /// A part of an answer that is still being made.
 pub const RESPONSE_DELTA: &str = "response.delta";
 pub const RESPONSE_CONTENT: &str = "response.content";
@@ -51,5 +53,7 @@ pub const CHAIN_REFUSED: &str = "chain.refused";
 /// What a shadow chain would have done otherwise: one record of many, and now and then the sums.
 pub const SHADOW_DIFFERENCE: &str = "shadow.difference";
 pub const SHADOW_REPORT: &str = "shadow.report";
+/// How the engine did in the last seconds.
+pub const ENGINE_STATS: &str = "engine.stats";
 /// An event of a library in the process, or of code that names none.
 pub const LOG: &str = "log";

@@ -13,6 +13,9 @@ pub const CLIENT_ADDRESS: &str = "client.address";
 pub const USER_AGENT_ORIGINAL: &str = "user_agent.original";
 pub const CLIENT_REQUEST_ID: &str = "bucksaw.client_request_id";
 pub const RETRY_COUNT: &str = "bucksaw.retry_count";
+/// Of the caller's trace, W3C `traceparent`: 32 and 16 hexadecimal digits in lower case.
+pub const TRACE_ID: &str = "bucksaw.trace_id";
+pub const SPAN_ID: &str = "bucksaw.span_id";
 
 pub const OPERATION_NAME: &str = "gen_ai.operation.name";
 pub const REQUEST_MODEL: &str = "gen_ai.request.model";
@@ -24,6 +27,10 @@ pub const TEMPERATURE: &str = "gen_ai.request.temperature";
 pub const TOP_P: &str = "gen_ai.request.top_p";
 pub const TOP_K: &str = "gen_ai.request.top_k";
 pub const SEED: &str = "gen_ai.request.seed";
+/// Only where it is not 1.
+pub const CHOICE_COUNT: &str = "gen_ai.request.choice.count";
+pub const PRESENCE_PENALTY: &str = "gen_ai.request.presence_penalty";
+pub const FREQUENCY_PENALTY: &str = "gen_ai.request.frequency_penalty";
 pub const STOP_SEQUENCES: &str = "gen_ai.request.stop_sequences";
 pub const OUTPUT_TYPE: &str = "gen_ai.output.type";
 pub const FINISH_REASON: &str = "gen_ai.response.finish_reason";
@@ -147,6 +154,8 @@ pub fn is_metadata(name: &str) -> bool {
         name,
         HTTP_REQUEST_METHOD
             | HTTP_ROUTE
+            | TRACE_ID
+            | SPAN_ID
             | OPERATION_NAME
             | RESPONSE_MODEL
             | RESPONSE_ID

@@ -12,11 +12,11 @@ use futures_util::FutureExt as _;
 use record::field;
 
 use crate::{
-    chat, error::ApiError, generate::milliseconds, metrics, request_id::RequestIds,
-    request_log::TARGET, vision,
+    chat, completions, embeddings, error::ApiError, generate::milliseconds, metrics,
+    request_id::RequestIds, request_log::TARGET, stored, vision,
 };
 
-const ROUTES: &str = "/v1/chat/completions, /vision, /v1/models";
+const ROUTES: &str = "/v1/chat/completions, /v1/completions, /vision, /v1/models";
 
 /// Paths come from anybody; more of one than this explains nothing.
 const PATH_CHARS: usize = 512;
@@ -35,7 +35,7 @@ pub(crate) async fn access(mut request: Request, next: Next) -> Response {
 
     // Scrapes come every few seconds for ever: only one that fails is worth a word.
     let is_scrape = path == metrics::ROUTE && response.status().is_success();
-    if !is_scrape && !has_records(&method, &path) {
+    if !is_scrape && recorded(&method, &path).is_none() {
         visited(&method, &path, response.status(), started);
     }
     response
@@ -50,19 +50,21 @@ pub(crate) fn decoded(path: &str) -> String {
         .collect()
 }
 
-fn has_records(method: &Method, path: &str) -> bool {
-    let reads = [Method::GET, Method::HEAD].contains(method);
-    if path == chat::ROUTE {
-        return reads || method == Method::POST;
+/// The route of a request that makes records, which its [`crate::request_log::RequestLog`] writes.
+pub(crate) fn recorded(method: &Method, path: &str) -> Option<&'static str> {
+    let writes = [chat::ROUTE, completions::ROUTE, embeddings::ROUTE, vision::ROUTE];
+    if *method == Method::POST && writes.contains(&path) {
+        return writes.into_iter().find(|it| *it == path);
     }
-    // A stored completion, or its messages.
-    match path.strip_prefix(chat::ROUTE).and_then(|it| it.strip_prefix('/')) {
-        None => method == Method::POST && path == vision::ROUTE,
-        Some("") => false,
-        Some(rest) => match rest.split_once('/') {
-            None => reads || [Method::POST, Method::DELETE].contains(method),
-            Some((_, more)) => reads && more == "messages",
-        },
+    let reads = [Method::GET, Method::HEAD].contains(method);
+    let below = path.strip_prefix(chat::ROUTE)?;
+    if below.is_empty() {
+        return reads.then_some(chat::ROUTE);
+    }
+    let id = below.strip_prefix('/').filter(|it| !it.is_empty())?;
+    match id.split_once('/') {
+        None => (reads || [Method::POST, Method::DELETE].contains(method)).then_some(stored::ONE),
+        Some((_, more)) => (reads && more == "messages").then_some(stored::MESSAGES),
     }
 }
 
@@ -162,7 +164,7 @@ mod tests {
     #[test]
     fn requests_of_these_routes_make_records_of_their_own() {
         let check = |method: Method, path: &str, want: bool| {
-            assert_eq!(has_records(&method, path), want, "{method} {path}");
+            assert_eq!(recorded(&method, path).is_some(), want, "{method} {path}");
         };
         check(Method::POST, "/vision", true);
         check(Method::GET, "/vision", false);

@@ -3,7 +3,6 @@
 //! Who may call it is decided by one key, and nothing is said to anybody without it, not even which routes there are. It
 //! knows no chain and no configuration: what there is to see and to change is the application's [`Control`].
 
-mod key;
 #[cfg(test)]
 mod tests;
 
@@ -22,8 +21,7 @@ use record::field;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-pub use self::key::AdminKey;
-use crate::{Limits, access, body, error::ApiError, metrics, request_log::TARGET};
+use crate::{Limits, access, body, error::ApiError, key::Key, metrics, request_log::TARGET};
 
 /// What an operator may look at and change while the server runs. Implemented by the application.
 pub trait Control: Send + Sync {
@@ -66,7 +64,7 @@ const BODY_DRAIN_BYTES: usize = 64 << 10;
 const CHANGES: usize = 1;
 
 /// The routes under `/admin`, and `/metrics`. Every answer without the key is 401, whatever was asked for.
-pub fn admin_router(control: Arc<dyn Control>, key: AdminKey) -> Router {
+pub fn admin_router(control: Arc<dyn Control>, key: Key) -> Router {
     let admin = Admin { control, changes: Arc::new(Semaphore::new(CHANGES)) };
     Router::new()
         .route("/admin/state", get(state))
@@ -139,11 +137,7 @@ async fn unknown_route(method: Method, uri: Uri) -> ApiError {
 }
 
 /// Lets nobody in without the key, and reads the body of those who have it.
-async fn guard(
-    State(key): State<AdminKey>,
-    request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
+async fn guard(State(key): State<Key>, request: Request, next: Next) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     if !key.is_in(&parts.headers) {
         return Err(ApiError::WrongKey);

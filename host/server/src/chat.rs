@@ -1,7 +1,10 @@
 //! `POST /v1/chat/completions`, whole or as a stream.
 
+pub(crate) mod calls;
+mod chunks;
+pub(crate) mod message;
 pub(crate) mod schema;
-mod stream;
+mod tools;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,22 +15,19 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::{IntoResponse as _, Response},
 };
-use engine::{Event, Finished};
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
-use self::{
-    schema::ChatRequest,
-    stream::{Begun, Head},
-};
+use self::{chunks::Chunks, schema::ChatRequest};
 use crate::{
     body,
+    choices::sum,
     error::ApiError,
-    generate::{self, Defaults, Running},
+    generate::{self, Defaults},
     models::{self, Wanted},
     request_log::{Arrival, RequestLog},
     state::App,
     stored::wish::Wished,
+    stream::{Begun, Options},
 };
 
 pub(crate) const ROUTE: &str = "/v1/chat/completions";
@@ -35,20 +35,28 @@ pub(crate) const ROUTE: &str = "/v1/chat/completions";
 /// As the OpenAI API has it.
 const DEFAULTS: Defaults = Defaults { max_tokens: None, temperature: 1.0 };
 
-enum Answer {
+/// What all chunks of an answer share.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) id: String,
+    pub(crate) created: u64,
+    pub(crate) model: String,
+}
+
+enum Reply {
     Whole(Value),
-    Stream(Box<Begun>),
+    Stream(Box<Begun<Chunks>>),
 }
 
 pub(crate) async fn completions(State(app): State<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let mut log = RequestLog::new(Arrival::new(app.chain_for(), &parts, ROUTE));
     match answer(&app, &mut log, &parts.headers, body).await {
-        Ok(Answer::Whole(value)) => {
+        Ok(Reply::Whole(value)) => {
             log.finish(StatusCode::OK);
             Json(value).into_response()
         }
-        Ok(Answer::Stream(begun)) => stream::respond(log, *begun, app.limits().keep_alive),
+        Ok(Reply::Stream(begun)) => begun.respond(log, app.limits().keep_alive),
         Err(error) => {
             log.refuse(&error);
             error.into_response()
@@ -61,7 +69,7 @@ async fn answer(
     log: &mut RequestLog,
     headers: &HeaderMap,
     body: Body,
-) -> Result<Answer, ApiError> {
+) -> Result<Reply, ApiError> {
     let limits = app.limits();
     let bytes = body::read(headers, body, limits).await?;
     log.body(bytes.len());
@@ -74,60 +82,54 @@ async fn answer(
         images: request.draft.images() > 0,
         ..Wanted::default()
     };
-    let model = models::resolve(app.engine().models(), wanted)?;
+    let model = models::resolve(app, wanted)?;
     let head = Head {
         id: format!("chatcmpl-{}", log.ids().simple()),
         created: unix_time(),
-        model: model.name.clone(),
+        model: models::name_for(app, &model, request.model.as_deref()),
     };
     log.response_id(&head.id);
     log.wished(Wished::of(app, &mut request, (&head.id, head.created, &head.model))?);
-    let output = request.draft.params.output;
-    let Running { mut events, .. } =
-        generate::start(app, log, model, request.draft, DEFAULTS).await?;
 
-    if !request.stream {
-        let (text, finished) = generate::collect(&mut events).await?;
-        generate::conclude(log, &text, &finished, output);
-        return Ok(Answer::Whole(completion(&head, &text, &finished)));
+    let ChatRequest { mut draft, tools, stream, include_usage, include_metrics, .. } = request;
+    let output = draft.params.output;
+    let format = (!tools.list.is_empty()).then(|| app.engine().tool_format(&model.name));
+    if let Some(format) = format {
+        draft.params.form = tools.form(format, draft.params.form.take());
+        draft.tools = tools.list;
     }
-    // Long enough for an early failure to become a status, not so long that a proxy gives up.
-    let first = match timeout(limits.first_event, events.recv()).await {
-        Ok(Some(Event::Failed(error))) => return Err(error.into()),
-        Ok(None) => return Err(ApiError::EngineGone),
-        Ok(first) => first,
-        Err(_) => None,
-    };
-    let include_usage = request.include_usage;
-    let log_deltas = app.log_deltas();
-    Ok(Answer::Stream(Box::new(Begun { head, events, first, include_usage, log_deltas, output })))
-}
+    let mut running = generate::start(app, log, &model, draft, DEFAULTS).await?;
 
-fn completion(head: &Head, text: &str, finished: &Finished) -> Value {
-    json!({
+    if stream {
+        let chunks = Chunks::new(head, running.choices.len(), format);
+        let options = Options { include_usage, include_metrics, output, ..Options::default() };
+        return Ok(Reply::Stream(Box::new(Begun::new(app, chunks, running, options).await?)));
+    }
+    let answers = generate::collect(&mut running.choices).await?;
+    let mut choices = Vec::with_capacity(answers.len());
+    for (index, answer) in answers.iter().enumerate() {
+        let (choice, is_call) = message::choice(index, answer, format);
+        generate::answered(log, &answer.text, &answer.finished, output.filter(|_| !is_call));
+        choices.push(choice);
+    }
+    let finished: Vec<_> = answers.iter().map(|it| it.finished.clone()).collect();
+    let all = sum(&finished, running.per_prompt).ok_or(ApiError::EngineGone)?;
+    log.performance(&all);
+    generate::store(log, answers.iter().map(|it| (it.text.as_str(), &it.finished)), &all);
+    let mut value = json!({
         "id": head.id,
         "object": "chat.completion",
         "created": head.created,
         "model": head.model,
-        "choices": [{
-            "index": 0,
-            "message": {"role": "assistant", "content": text, "refusal": null},
-            "logprobs": null,
-            "finish_reason": finished.reason.as_str(),
-        }],
-        "usage": usage(finished),
-    })
+        "choices": choices,
+        "usage": generate::usage(&all),
+    });
+    if include_metrics {
+        value["metrics"] = generate::metrics(&all);
+    }
+    Ok(Reply::Whole(value))
 }
 
-pub(crate) fn usage(finished: &Finished) -> Value {
-    json!({
-        "prompt_tokens": finished.input_tokens,
-        "completion_tokens": finished.output_tokens,
-        "total_tokens": finished.input_tokens + finished.output_tokens,
-        "prompt_tokens_details": {"cached_tokens": 0, "image_tokens": finished.image_tokens},
-    })
-}
-
-fn unix_time() -> u64 {
+pub(crate) fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |it| it.as_secs())
 }

@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use engine::{EngineError, ServedModel, SubmitError};
+use engine::{AdapterChangeError, EngineError, ServedModel, SubmitError};
 use serde_json::{Value, json};
 
 use crate::{admin::Refusal, image::ImageError, keep::StoreError};
@@ -20,8 +20,12 @@ pub(crate) enum ApiError {
     NotAnObject(&'static str),
     #[error("the query string is not valid: {0}")]
     BadQuery(String),
+    #[error("the form is not valid: {0}")]
+    BadForm(String),
     #[error("the request body is larger than {limit} bytes: send less, or smaller images")]
     BodyTooLarge { limit: usize },
+    #[error("the headers are larger than {limit} bytes: send less")]
+    HeadTooLarge { limit: usize },
     #[error("the request body did not arrive within {seconds} s: send it again")]
     BodyTooSlow { seconds: u64 },
     #[error("the connection ended before the request body did")]
@@ -42,6 +46,11 @@ pub(crate) enum ApiError {
     UnknownRoute { method: String, path: String, known: &'static str },
     #[error("{path} does not take {method}: see the allow header")]
     WrongMethod { method: String, path: String },
+    #[error("model {model:?} makes no embeddings: ask a server that has a model for them")]
+    NoEmbeddings { model: String },
+    /// Says the same of no key and of a wrong one.
+    #[error("the API key is missing or wrong: send the header authorization: Bearer KEY")]
+    WrongApiKey,
     /// Says the same of no key and of a wrong one.
     #[error("the admin key is missing or wrong: send the header authorization: Bearer KEY")]
     WrongKey,
@@ -63,6 +72,8 @@ pub(crate) enum ApiError {
     QueueFull { capacity: usize },
     #[error("the server is shutting down: try another one, or this one shortly")]
     ShuttingDown,
+    #[error("{0}")]
+    Adapter(AdapterChangeError),
     #[error("{0}")]
     Engine(EngineError),
     #[error("the engine stopped before the answer was complete: see the log of the server")]
@@ -132,7 +143,11 @@ impl ApiError {
         match self {
             Self::BadJson(_) | Self::NotAnObject(_) => (S::BAD_REQUEST, INVALID, "invalid_json"),
             Self::BadQuery(_) => (S::BAD_REQUEST, INVALID, "invalid_query"),
+            Self::BadForm(_) => (S::BAD_REQUEST, INVALID, "invalid_form"),
             Self::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, INVALID, "body_too_large"),
+            Self::HeadTooLarge { .. } => {
+                (S::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "headers_too_large")
+            }
             Self::BodyTooSlow { .. } => (S::REQUEST_TIMEOUT, INVALID, "body_too_slow"),
             Self::BodyAborted => (S::BAD_REQUEST, INVALID, "body_aborted"),
             Self::Missing { .. } => (S::BAD_REQUEST, INVALID, "missing_required_parameter"),
@@ -143,6 +158,8 @@ impl ApiError {
             Self::NoVision { .. } => (S::BAD_REQUEST, INVALID, "no_vision"),
             Self::UnknownRoute { .. } => (S::NOT_FOUND, INVALID, "unknown_route"),
             Self::WrongMethod { .. } => (S::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed"),
+            Self::NoEmbeddings { .. } => (S::BAD_REQUEST, INVALID, "no_embeddings"),
+            Self::WrongApiKey => (S::UNAUTHORIZED, INVALID, "invalid_api_key"),
             Self::WrongKey => (S::UNAUTHORIZED, INVALID, "invalid_api_key"),
             Self::ChangeRefused(_) => (S::CONFLICT, INVALID, "change_refused"),
             Self::NoStore => (S::NOT_FOUND, INVALID, "no_store"),
@@ -153,11 +170,15 @@ impl ApiError {
                 (S::INTERNAL_SERVER_ERROR, SERVER, "store_failed")
             }
             Self::ChangeWithheld(_) => (S::INTERNAL_SERVER_ERROR, SERVER, "change_withheld"),
+            Self::Adapter(it) => adapter_class(it),
             Self::QueueFull { .. } => (S::TOO_MANY_REQUESTS, "rate_limit_error", "queue_full"),
             Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, SERVER, "shutting_down"),
             Self::Engine(it) if it.is_client_error() => (S::BAD_REQUEST, INVALID, it.error_type()),
             Self::Engine(it @ EngineError::OutOfMemory(_)) => {
                 (S::SERVICE_UNAVAILABLE, SERVER, it.error_type())
+            }
+            Self::Engine(it @ EngineError::DeadlineExceeded) => {
+                (S::GATEWAY_TIMEOUT, SERVER, it.error_type())
             }
             Self::Engine(it) => (S::INTERNAL_SERVER_ERROR, SERVER, it.error_type()),
             Self::EngineGone => (S::INTERNAL_SERVER_ERROR, SERVER, "engine_gone"),
@@ -172,7 +193,7 @@ impl ApiError {
             | Self::Unsupported { param, .. }
             | Self::Image { param, .. } => Some(param),
             Self::UnknownModel { param, .. } => Some(param),
-            Self::NoVision { .. } => Some("model"),
+            Self::NoVision { .. } | Self::NoEmbeddings { .. } => Some("model"),
             Self::NotStored => Some("completion_id"),
             Self::Store(StoreError::UnknownCursor) => Some("after"),
             _ => None,
@@ -197,6 +218,22 @@ impl ApiError {
     }
 }
 
+fn adapter_class(error: &AdapterChangeError) -> (StatusCode, &'static str, &'static str) {
+    use StatusCode as S;
+    match error {
+        AdapterChangeError::Unknown(_) => (S::NOT_FOUND, INVALID, "model_not_found"),
+        AdapterChangeError::ShuttingDown => (S::SERVICE_UNAVAILABLE, SERVER, "shutting_down"),
+        AdapterChangeError::Taken(_) => (S::BAD_REQUEST, INVALID, "adapter_exists"),
+        _ => (S::BAD_REQUEST, INVALID, "adapter_refused"),
+    }
+}
+
+impl From<AdapterChangeError> for ApiError {
+    fn from(it: AdapterChangeError) -> Self {
+        Self::Adapter(it)
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status(), Json(self.body())).into_response();
@@ -205,11 +242,11 @@ impl IntoResponse for ApiError {
             Self::QueueFull { .. } | Self::ShuttingDown | Self::Store(StoreError::Busy) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
-            Self::WrongKey => {
+            Self::WrongKey | Self::WrongApiKey => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             // The rest of the body is still on its way; the next request can't begin behind it.
-            Self::BodyTooLarge { .. } | Self::BodyTooSlow { .. } => {
+            Self::BodyTooLarge { .. } | Self::BodyTooSlow { .. } | Self::HeadTooLarge { .. } => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

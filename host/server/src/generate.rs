@@ -1,38 +1,52 @@
-//! What the two endpoints that generate share: from a checked request to the engine's events, and from the last event to
-//! the records that sum it up.
+//! What the endpoints that generate share: from a checked request to the engine's jobs, and from their last events to the
+//! records that sum them up.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use engine::{Event, Finished, Job, Message, Part, Sampling, ServedModel, SubmitError};
-use tokio::sync::mpsc::UnboundedReceiver;
+use engine::{Event, Finished, Job, Message, Part, Prompt, ServedModel, SubmitError, TokenLogprob};
+use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::{
+    choices::Choices,
     error::ApiError,
-    image::{Encoded, ImageFacts, decode_aside},
+    image::{Encoded, ImageFacts, decode_aside, fetch_aside},
     json_verdict::judge,
     models,
-    params::{Output, Params},
-    request_log::{Answer, PromptFacts, RequestLog},
+    output::{Form, Output},
+    params::Params,
+    request_log::{Answer as Stored, PromptFacts, RequestLog},
     state::App,
 };
-
-/// What comes back from the engine; dropping it cancels the job.
-pub(crate) type Events = UnboundedReceiver<Event>;
 
 /// A request whose shape is right. Its images are not decoded yet.
 #[derive(Debug)]
 pub(crate) struct Draft {
-    pub(crate) turns: Vec<Turn>,
+    /// Almost always one.
+    pub(crate) prompts: Vec<DraftPrompt>,
     pub(crate) params: Params,
+    /// In OpenAI's form.
+    pub(crate) tools: Vec<Value>,
     /// An adapter that was named beside the model.
     pub(crate) adapter: Option<String>,
 }
 
-/// One message.
 #[derive(Debug)]
+pub(crate) enum DraftPrompt {
+    Turns(Vec<Turn>),
+    Text(String),
+    Tokens(Vec<u32>),
+}
+
+/// One message.
+#[derive(Debug, Default)]
 pub(crate) struct Turn {
     pub(crate) role: String,
     pub(crate) pieces: Vec<Piece>,
+    /// In OpenAI's form.
+    pub(crate) tool_calls: Vec<Value>,
+    pub(crate) tool_call_id: Option<String>,
+    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug)]
@@ -58,15 +72,31 @@ pub(crate) struct Defaults {
 
 /// A request that the engine took.
 pub(crate) struct Running {
-    pub(crate) events: Events,
+    /// Of each prompt its answers, one prompt after the other.
+    pub(crate) choices: Choices,
+    /// How many answers each prompt has.
+    pub(crate) per_prompt: usize,
+    /// Text of each prompt.
+    pub(crate) prompts: Vec<String>,
     pub(crate) images: Vec<ImageFacts>,
 }
 
-impl Draft {
-    /// All text of all messages, joined by line ends: what the log shows, so that nothing hides in an early message.
-    pub(crate) fn text(&self) -> String {
-        let pieces = self.turns.iter().flat_map(|it| &it.pieces);
-        let texts: Vec<&str> = pieces
+impl DraftPrompt {
+    fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        let turns = match self {
+            Self::Turns(turns) => turns.as_slice(),
+            Self::Text(_) | Self::Tokens(_) => &[],
+        };
+        turns.iter().flat_map(|it| &it.pieces)
+    }
+
+    /// All text of all messages, joined by line ends; nothing for tokens.
+    fn text(&self) -> String {
+        if let Self::Text(text) = self {
+            return text.clone();
+        }
+        let texts: Vec<&str> = self
+            .pieces()
             .filter_map(|it| match it {
                 Piece::Text(text) => Some(text.as_str()),
                 Piece::Image(_) => None,
@@ -75,13 +105,30 @@ impl Draft {
         texts.join("\n")
     }
 
+    fn messages(&self) -> usize {
+        if let Self::Turns(turns) = self { turns.len() } else { 1 }
+    }
+}
+
+impl Draft {
+    /// All text, joined by line ends: what the log shows, so that nothing hides in an early message.
+    pub(crate) fn text(&self) -> String {
+        self.prompts.iter().map(DraftPrompt::text).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Tokens that came as such.
+    pub(crate) fn tokens(&self) -> usize {
+        let count = |it: &DraftPrompt| if let DraftPrompt::Tokens(it) = it { it.len() } else { 0 };
+        self.prompts.iter().map(count).sum()
+    }
+
     pub(crate) fn images(&self) -> usize {
-        let pieces = self.turns.iter().flat_map(|it| &it.pieces);
+        let pieces = self.prompts.iter().flat_map(DraftPrompt::pieces);
         pieces.filter(|it| matches!(it, Piece::Image(_))).count()
     }
 }
 
-/// Logs the prompt, the images and the parameters, and hands the job to the engine.
+/// Logs the prompt, the images and the parameters, and hands the jobs to the engine: `per_prompt` for each prompt.
 pub(crate) async fn start(
     app: &App,
     log: &mut RequestLog,
@@ -90,50 +137,117 @@ pub(crate) async fn start(
     defaults: Defaults,
 ) -> Result<Running, ApiError> {
     log.serving(&model.name);
-    let text = draft.text();
+    let prompts = texts(app, &model.name, &draft);
     let images = draft.images();
+    let text = prompts.join("\n");
     log.prompt(&PromptFacts {
         text: &text,
-        messages: draft.turns.len(),
+        messages: draft.prompts.iter().map(DraftPrompt::messages).sum(),
         images,
         vision_tag: (images > 0 && model.vision) || has_vision_tag(&text),
     });
     drop(text);
 
     let mut facts = Vec::with_capacity(images);
-    let mut messages = Vec::with_capacity(draft.turns.len());
-    for turn in draft.turns {
-        let content = content(app, log, turn.pieces, &mut facts).await?;
-        messages.push(Message { role: turn.role, content });
+    let mut ready = Vec::with_capacity(draft.prompts.len());
+    for prompt in draft.prompts {
+        ready.push(match prompt {
+            DraftPrompt::Turns(turns) => {
+                let messages = messages(app, log, turns, &mut facts).await?;
+                Prompt::Chat { messages, tools: draft.tools.clone() }
+            }
+            DraftPrompt::Text(text) => Prompt::Text(text),
+            DraftPrompt::Tokens(tokens) => Prompt::Tokens(tokens),
+        });
     }
 
     let params = draft.params;
     let temperature = params.temperature.unwrap_or(defaults.temperature);
     let max_tokens = params.max_tokens.or(defaults.max_tokens);
     log.params(&params, max_tokens.unwrap_or(model.context), temperature);
-    let sampling = Sampling {
-        max_tokens,
-        temperature,
-        top_p: params.top_p,
-        top_k: params.top_k,
-        seed: params.seed.map_or_else(random, i64::cast_unsigned),
-        stop: params.stop,
-    };
+    if let Some(form) = &params.form {
+        compile(app, &model.name, form).await?;
+    }
+
+    let per_prompt = params.choices.unwrap_or(1);
+    let seed = params.seed.map_or_else(random, i64::cast_unsigned);
+    let deadline = app.limits().request_time.map(|it| log.started() + it);
     let adapter = draft.adapter;
-    let job = Job {
-        model: model.name.clone(),
-        adapter_requested: adapter.clone(),
-        messages,
-        sampling,
-        span: log.span().clone(),
-    };
-    let events = app.engine().submit(job).map_err(|error| match (error, adapter) {
-        (SubmitError::UnknownModel(_), Some(adapter)) => {
-            models::adapter_refused(app.engine().models(), &adapter, &model.name)
+    let mut jobs = Vec::with_capacity(ready.len() * per_prompt);
+    for prompt in ready {
+        for _ in 0..per_prompt {
+            // The same seed would give the same answer each time.
+            let seed = seed.wrapping_add(jobs.len() as u64);
+            let job = Job {
+                model: model.name.clone(),
+                adapter_requested: adapter.clone(),
+                prompt: prompt.clone(),
+                sampling: params.sampling(max_tokens, temperature, seed),
+                constraint: params.constraint().cloned(),
+                priority: params.priority,
+                deadline,
+                span: log.span().clone(),
+            };
+            // With one that is refused, those before it are given up.
+            jobs.push(app.engine().submit(job).map_err(|error| match (error, &adapter) {
+                (SubmitError::UnknownModel(_), Some(adapter)) => {
+                    models::adapter_refused(&app.engine().models(), adapter, &model.name)
+                }
+                (other, _) => other.into(),
+            })?);
         }
-        (other, _) => other.into(),
-    })?;
-    Ok(Running { events, images: facts })
+    }
+    let choices = Choices::new(jobs, deadline, app.meters(), &model.name);
+    Ok(Running { choices, per_prompt, prompts, images: facts })
+}
+
+/// The text of each prompt.
+fn texts(app: &App, model: &str, draft: &Draft) -> Vec<String> {
+    let text = |it: &DraftPrompt| match it {
+        // Tokens that are none are refused by the engine.
+        DraftPrompt::Tokens(tokens) => app.engine().detokenize(model, tokens).unwrap_or_default(),
+        other => other.text(),
+    };
+    draft.prompts.iter().map(text).collect()
+}
+
+/// Sees to it that the engine need not compile, which may take a second and would keep other jobs waiting.
+async fn compile(app: &App, model: &str, form: &Form) -> Result<(), ApiError> {
+    let permit = Arc::clone(app.compilers()).acquire_owned().await;
+    let permit = permit.map_err(|_| ApiError::ShuttingDown)?;
+    let (engine, model, constraint) =
+        (app.engine().clone(), model.to_owned(), form.constraint.clone());
+    let work = tokio::task::spawn_blocking(move || {
+        // Held until the work is over, also when nobody waits for it any more.
+        let _permit = permit;
+        engine.check_constraint(&model, &constraint)
+    });
+    let limit = app.limits().compile_time;
+    match timeout(limit, work).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(error))) => Err(ApiError::invalid(form.param, error.to_string())),
+        Ok(Err(_)) => Err(ApiError::Panic),
+        Err(_) => {
+            let reason =
+                format!("takes longer than {} s to compile: make it simpler", limit.as_secs());
+            Err(ApiError::invalid(form.param, reason))
+        }
+    }
+}
+
+async fn messages(
+    app: &App,
+    log: &RequestLog,
+    turns: Vec<Turn>,
+    facts: &mut Vec<ImageFacts>,
+) -> Result<Vec<Message>, ApiError> {
+    let mut messages = Vec::with_capacity(turns.len());
+    for turn in turns {
+        let Turn { role, pieces, tool_calls, tool_call_id, name } = turn;
+        let content = content(app, log, pieces, facts).await?;
+        messages.push(Message { role, content, tool_calls, tool_call_id, name });
+    }
+    Ok(messages)
 }
 
 async fn content(
@@ -151,7 +265,12 @@ async fn content(
             }
             Piece::Image(source) => source,
         };
-        match decode_aside(encoded, app.limits(), app.decoders()).await {
+        let limits = app.limits();
+        let decoded = match fetch_aside(encoded, limits, app.fetchers()).await {
+            Ok(encoded) => decode_aside(encoded, limits, app.decoders()).await,
+            Err(error) => Err(error),
+        };
+        match decoded {
             Ok(decoded) => {
                 log.image(facts.len(), &decoded.facts);
                 facts.push(decoded.facts);
@@ -177,22 +296,50 @@ fn has_vision_tag(text: &str) -> bool {
     TAGS.iter().any(|it| text.contains(it))
 }
 
-/// The whole answer at once.
-pub(crate) async fn collect(events: &mut Events) -> Result<(String, Finished), ApiError> {
-    let mut text = String::new();
-    loop {
-        match events.recv().await {
-            Some(Event::Started { .. }) => {}
-            Some(Event::Text(piece)) => text.push_str(&piece),
-            Some(Event::Finished(finished)) => return Ok((text, finished)),
-            Some(Event::Failed(error)) => return Err(error.into()),
-            None => return Err(ApiError::EngineGone),
-        }
-    }
+/// One whole answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) text: String,
+    pub(crate) logprobs: Vec<TokenLogprob>,
+    pub(crate) finished: Finished,
 }
 
-/// The records between the last token and the end of the request.
-pub(crate) fn conclude(
+/// Sends what was asked and answered to the store, if it is to be stored.
+pub(crate) fn store<'a>(
+    log: &mut RequestLog,
+    answers: impl Iterator<Item = (&'a str, &'a Finished)>,
+    all: &Finished,
+) {
+    let answers: Vec<Stored<'_>> = answers
+        .enumerate()
+        .map(|(index, (text, it))| Stored { index, text, finish_reason: it.reason.as_str() })
+        .collect();
+    log.store(&answers, all);
+}
+
+/// All answers, when all of them are complete.
+pub(crate) async fn collect(choices: &mut Choices) -> Result<Vec<Answer>, ApiError> {
+    let mut parts: Vec<(String, Vec<TokenLogprob>, Option<Finished>)> = Vec::new();
+    parts.resize_with(choices.len(), Default::default);
+    while let Some((at, event)) = choices.next().await? {
+        let (text, logprobs, end) = &mut parts[at];
+        match event {
+            Event::Started { .. } | Event::Failed(_) => {}
+            Event::Text(piece) => {
+                text.push_str(&piece.text);
+                logprobs.extend(piece.logprobs);
+            }
+            Event::Finished(finished) => *end = Some(finished),
+        }
+    }
+    let answer = |(text, logprobs, end): (String, Vec<TokenLogprob>, Option<Finished>)| {
+        end.map(|finished| Answer { text, logprobs, finished }).ok_or(ApiError::EngineGone)
+    };
+    parts.into_iter().map(answer).collect()
+}
+
+/// The records of an answer that is complete.
+pub(crate) fn answered(
     log: &mut RequestLog,
     text: &str,
     finished: &Finished,
@@ -203,8 +350,6 @@ pub(crate) fn conclude(
     if let Some(verdict) = judge(text, output, reason == "length") {
         log.json_verdict(&verdict, output);
     }
-    log.performance(finished);
-    log.store(&[Answer { index: 0, text, finish_reason: reason }], finished);
 }
 
 /// Tokens over the whole generation, prefill included, as the guide's sample has it: 145 tokens in 1850 ms are 78.4.
@@ -213,8 +358,35 @@ pub(crate) fn tokens_per_second(finished: &Finished) -> f64 {
     if seconds > 0.0 { finished.output_tokens as f64 / seconds } else { 0.0 }
 }
 
-pub(crate) fn milliseconds(duration: std::time::Duration) -> f64 {
+pub(crate) fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
+}
+
+/// What `usage` of the OpenAI API says.
+pub(crate) fn usage(finished: &Finished) -> Value {
+    json!({
+        "prompt_tokens": finished.input_tokens,
+        "completion_tokens": finished.output_tokens,
+        "total_tokens": finished.input_tokens + finished.output_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": finished.cached_tokens,
+            "image_tokens": finished.image_tokens,
+        },
+    })
+}
+
+/// What vLLM tells of one request in its answer, by its names.
+pub(crate) fn metrics(finished: &Finished) -> Value {
+    let timings = &finished.timings;
+    let between = finished.output_tokens.saturating_sub(1);
+    let mean = (between > 0).then(|| milliseconds(timings.decode) / between as f64);
+    json!({
+        "time_to_first_token_ms": milliseconds(timings.first_token),
+        "generation_time_ms": milliseconds(timings.generation),
+        "queue_time_ms": milliseconds(timings.queue),
+        "mean_itl_ms": mean,
+        "tokens_per_second": tokens_per_second(finished),
+    })
 }
 
 #[cfg(test)]
@@ -227,16 +399,16 @@ mod tests {
         let image = || {
             Piece::Image(ImageSource { param: String::new(), encoded: Encoded::Raw(Vec::new()) })
         };
-        let turn = |pieces| Turn { role: "user".to_owned(), pieces };
+        let turn = |pieces| Turn { role: "user".to_owned(), pieces, ..Turn::default() };
+        let turns =
+            vec![turn(vec![text("be kind")]), turn(vec![image(), text("what"), text("is it")])];
         let draft = Draft {
-            turns: vec![
-                turn(vec![text("be kind")]),
-                turn(vec![image(), text("what"), text("is it")]),
-            ],
+            prompts: vec![DraftPrompt::Turns(turns), DraftPrompt::Text("more".to_owned())],
             params: Params::default(),
+            tools: Vec::new(),
             adapter: None,
         };
-        assert_eq!(draft.text(), "be kind\nwhat\nis it");
+        assert_eq!(draft.text(), "be kind\nwhat\nis it\nmore");
         assert_eq!(draft.images(), 1);
     }
 
@@ -246,5 +418,14 @@ mod tests {
         check("<image>\nwhat is it", true);
         check("a <|vision_start|> b", true);
         check("an image", false);
+    }
+
+    #[test]
+    fn metrics_have_the_names_that_clients_know() {
+        let told = metrics(&crate::choices::tests::finished(3, 5, 100));
+        assert_eq!(told["time_to_first_token_ms"], 50.0);
+        assert_eq!(told["mean_itl_ms"], 12.5);
+        assert_eq!(told["tokens_per_second"], 50.0);
+        assert!(metrics(&crate::choices::tests::finished(3, 1, 100))["mean_itl_ms"].is_null());
     }
 }

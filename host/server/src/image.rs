@@ -4,6 +4,7 @@
 //! texts hold offsets and sizes, never a piece of the data.
 
 mod mode;
+mod remote;
 
 use std::{fmt, io, io::Cursor, sync::Arc, time::Instant};
 
@@ -29,6 +30,8 @@ pub(crate) enum Encoded {
     /// Base64 without the head of a data URL.
     Base64(String),
     Raw(Vec<u8>),
+    /// Where it is, on a host that is allowed.
+    Remote(String),
 }
 
 /// Sizes only: whoever prints a request for debugging must not print an image.
@@ -37,6 +40,7 @@ impl fmt::Debug for Encoded {
         match self {
             Self::Base64(text) => write!(f, "Base64({} bytes)", text.len()),
             Self::Raw(bytes) => write!(f, "Raw({} bytes)", bytes.len()),
+            Self::Remote(_) => f.write_str("Remote(..)"),
         }
     }
 }
@@ -66,6 +70,12 @@ pub(crate) struct ImageFacts {
 pub(crate) enum ImageError {
     #[error("remote images are not fetched: send the image itself as data:image/png;base64,…")]
     Remote,
+    #[error(
+        "images are not fetched from this host: send the image itself as data:image/png;base64,…"
+    )]
+    OtherHost,
+    #[error("the image could not be fetched: {0}")]
+    NotFetched(String),
     #[error("the data url has no ;base64, part: write data:image/png;base64,…")]
     NotBase64Url,
     #[error("not base64 at byte {at}")]
@@ -96,7 +106,8 @@ impl ImageError {
     /// `error.type` of the log.
     pub(crate) fn code(&self) -> &'static str {
         match self {
-            Self::Remote => "image_remote",
+            Self::Remote | Self::OtherHost => "image_remote",
+            Self::NotFetched(_) => "image_not_fetched",
             Self::NotBase64Url | Self::NotBase64 { .. } | Self::Base64Cut { .. } => {
                 "image_not_base64"
             }
@@ -123,11 +134,11 @@ impl ImageError {
 }
 
 impl Encoded {
-    /// The `url` of a content part: a data URL and nothing else.
-    pub(crate) fn from_url(text: String) -> Result<Self, ImageError> {
+    /// The `url` of a content part: a data URL, or one of a host that images may be fetched from.
+    pub(crate) fn from_url(text: String, limits: &Limits) -> Result<Self, ImageError> {
         match text.get(..5) {
             Some(scheme) if scheme.eq_ignore_ascii_case("data:") => {}
-            _ => return Err(ImageError::Remote),
+            _ => return remote::check(&text, &limits.image_hosts).map(|()| Self::Remote(text)),
         }
         let comma = text.find(',').ok_or(ImageError::NotBase64Url)?;
         if !text[..comma].to_ascii_lowercase().ends_with(";base64") {
@@ -137,15 +148,17 @@ impl Encoded {
     }
 
     /// Base64 as such, or a data URL.
-    pub(crate) fn from_text(text: String) -> Result<Self, ImageError> {
+    pub(crate) fn from_text(text: String, limits: &Limits) -> Result<Self, ImageError> {
         // No base64 holds a colon, so this is a URL of some kind.
         let is_url = text.bytes().take(16).any(|it| it == b':');
-        if is_url { Self::from_url(text) } else { Ok(Self::Base64(text)) }
+        if is_url { Self::from_url(text, limits) } else { Ok(Self::Base64(text)) }
     }
 
     fn into_bytes(self, limits: &Limits) -> Result<(Vec<u8>, Option<usize>), ImageError> {
         let (bytes, base64_chars) = match self {
             Self::Raw(bytes) => (bytes, None),
+            // Fetched before it comes here.
+            Self::Remote(_) => return Err(ImageError::Remote),
             Self::Base64(text) => {
                 let text = without_space(text)?;
                 check_size(decoded_size(&text), limits)?;
@@ -191,6 +204,25 @@ fn from_base64(text: &str) -> Result<Vec<u8>, ImageError> {
         DecodeError::InvalidLastSymbol { offset, .. } => ImageError::NotBase64 { at: offset },
         _ => ImageError::Base64Cut { chars: text.len() },
     })
+}
+
+/// Fetches what is elsewhere, on a thread that may block; the rest is as it was.
+pub(crate) async fn fetch_aside(
+    encoded: Encoded,
+    limits: &Limits,
+    permits: &Arc<Semaphore>,
+) -> Result<Encoded, ImageError> {
+    let Encoded::Remote(url) = encoded else { return Ok(encoded) };
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| ImageError::Stopped)?;
+    let limits = limits.clone();
+    let work = move || {
+        let _permit = permit;
+        remote::fetch(&url, &limits, remote::is_public)
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(bytes) => bytes.map(Encoded::Raw),
+        Err(_) => Err(ImageError::Stopped),
+    }
 }
 
 /// Decodes on a thread that may block; few at a time, since each may take hundreds of megabytes.

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, error::Category};
 
-use crate::params::Output;
+use crate::output::Output;
 
 /// More names than any schema in use, and few enough for a line of a log.
 const KEYS: usize = 64;

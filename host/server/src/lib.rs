@@ -7,34 +7,46 @@
 //! - `state`: what handlers share, and how a request is given its chain.
 //! - `limits`: every limit with its reason.
 //! - `access`: ids and panics of every request; `body`, `fields`, `params`: from bytes to checked values.
-//! - `chat`, `vision`: the two endpoints that generate; `generate`: what they share.
+//! - `chat`, `completions`, `vision`: the endpoints that generate; `generate`, `choices`, `stream`: what they share. `output`: the
+//!   form of an answer. `embeddings`, `tokens`, `models`, `adapters`, `health`: the others. `gate`, `key`: who may ask.
 //! - `stored`: completions that were stored, and the wish to have one stored; `keep`: what it asks of a store.
 //! - `image`: from base64 to pixels, with the facts that the log wants.
 //! - `request_log`: the records of one request, with exactly one terminal record.
 //! - `error`: every answer that is not a success.
-//! - `metrics`: for Prometheus. `admin`: what an operator sees and changes, behind a key; [`Control`] is what it asks.
+//! - `meters`, `metrics`: for Prometheus. `admin`: what an operator sees and changes, behind a key; [`Control`] is what it asks.
 //! - [`serve()`]: the listener and its orderly end. HTTP/1 only: HTTP/2 and TLS are a proxy's job.
 
 mod access;
+mod adapters;
 mod admin;
 mod body;
 mod chat;
+mod choices;
+mod completions;
+mod embeddings;
 mod error;
 mod fields;
+mod gate;
 mod generate;
 mod health;
 mod image;
 mod json_verdict;
 mod keep;
+mod key;
 mod limits;
+mod meters;
 mod metrics;
 mod models;
+mod output;
 mod params;
 mod request_id;
 mod request_log;
 mod serve;
 mod state;
 mod stored;
+mod stream;
+mod tokens;
+mod trace;
 mod vision;
 
 use axum::{
@@ -45,8 +57,9 @@ use engine::EngineHandle;
 
 use self::state::App;
 pub use self::{
-    admin::{AdminKey, Control, Refusal, admin_router},
+    admin::{Control, Refusal, admin_router},
     keep::{Changed, CompletionStore, Listing, Page, Paging, StoreError, StoredCompletion},
+    key::Key,
     limits::Limits,
     serve::serve,
     state::{ChainFor, Chosen, Config, RouteRequest, Storing},
@@ -55,20 +68,31 @@ pub use self::{
 /// All routes over one engine. `chain_for` names the chain of plugins that a request's records run through; it is asked
 /// once a request.
 pub fn router(engine: EngineHandle, config: Config, chain_for: ChainFor) -> Router {
+    let runtime_adapters = config.runtime_adapters;
+    let app = App::new(engine, config, chain_for);
+    let adapters = Router::new()
+        .route(adapters::LOAD, post(adapters::load))
+        .route(adapters::UNLOAD, post(adapters::unload));
     Router::new()
+        .merge(if runtime_adapters { adapters } else { Router::new() })
         .route(chat::ROUTE, post(chat::completions).get(stored::list))
         .route(stored::ONE, get(stored::get).post(stored::change).delete(stored::delete))
         .route(stored::MESSAGES, get(stored::messages))
+        .route(completions::ROUTE, post(completions::completions))
+        .route(embeddings::ROUTE, post(embeddings::embeddings))
         .route(vision::ROUTE, post(vision::vision))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
         .route("/v1/models", get(models::list))
         // A model's name may hold slashes, as hub ids do.
-        .route("/v1/models/{*id}", get(models::one))
+        .route("/v1/models/{*id}", get(models::one).delete(models::delete))
         .route("/health", get(health::health))
         .route("/ping", get(health::health))
         .route("/version", get(health::version))
         .route(metrics::ROUTE, get(metrics::metrics))
         .fallback(access::unknown_route)
         .method_not_allowed_fallback(access::wrong_method)
+        .layer(middleware::from_fn_with_state(app.clone(), gate::check))
         .layer(middleware::from_fn(access::access))
-        .with_state(App::new(engine, config, chain_for))
+        .with_state(app)
 }

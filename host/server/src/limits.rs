@@ -27,6 +27,22 @@ pub struct Limits {
     pub image_alloc: u64,
     /// 2 at a time: with `image_alloc` it bounds the memory that decoding may take to 1 GiB.
     pub image_decoders: usize,
+    /// 128: OpenAI's limit for `n`; prompts of one request times answers to each.
+    pub choices: usize,
+    /// 128: OpenAI's limit.
+    pub tools: usize,
+    /// 10 s: what a schema may take to compile; a large one takes less than one.
+    pub compile_time: Duration,
+    /// 2 at a time, so that schemas leave processors to everybody else.
+    pub compilers: usize,
+    /// 600 s: as long as OpenAI's clients wait. None: for ever.
+    pub request_time: Option<Duration>,
+    /// None: where images may be fetched from, names of hosts in lower case. What a client names is never fetched from anywhere else.
+    pub image_hosts: Vec<String>,
+    /// 8 at a time: each waits for somebody else's server, on a thread of its own.
+    pub image_fetchers: usize,
+    /// 10 s: fetching an image from where it is, all of it.
+    pub fetch_time: Duration,
     /// 131 072: as long as the longest contexts in use. The engine stops at its own model's context anyway.
     pub max_tokens: usize,
     /// 16: OpenAI allows 4, others more; each is searched for after every token.
@@ -53,6 +69,14 @@ impl Default for Limits {
             image_pixels: 64_000_000,
             image_alloc: 512 * MIB as u64,
             image_decoders: 2,
+            choices: 128,
+            tools: 128,
+            compile_time: Duration::from_secs(10),
+            compilers: 2,
+            request_time: Some(Duration::from_secs(600)),
+            image_hosts: Vec::new(),
+            image_fetchers: 8,
+            fetch_time: Duration::from_secs(10),
             max_tokens: 131_072,
             stop_sequences: 16,
             stop_chars: 256,

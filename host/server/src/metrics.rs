@@ -1,4 +1,5 @@
-//! `GET /metrics`: what Prometheus scrapes. It knows how the text is sent; what it says is the application's.
+//! `GET /metrics`: what Prometheus scrapes. It knows how the text is sent; it says what the server counts (`meters`) and what
+//! the application does.
 
 use axum::{
     extract::State,
@@ -6,14 +7,22 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use crate::state::App;
+use crate::{meters, state::App};
 
 pub(crate) const ROUTE: &str = "/metrics";
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
-    answer(app.metrics())
+    let stats = app.engine().stats();
+    let engine = meters::Engine {
+        waiting: stats.waiting,
+        cache_usage: Some(stats.cache_usage()),
+        preemptions: stats.preemptions,
+    };
+    let models = app.engine().models();
+    let names = models.iter().map(|it| it.name.as_str());
+    answer(app.meters().encode(names, engine) + &app.metrics())
 }
 
 pub(crate) fn answer(text: String) -> Response {

@@ -1,7 +1,8 @@
 //! The id of a request: a client's own when it is a UUID, else a new one.
 //!
-//! Anything else that a client sends as `x-request-id` is its own business: it is echoed and logged beside ours, as content,
-//! so that a client can't write into a field that every line of the log shows.
+//! Anything else that a client sends as `x-request-id` is its own business. Where it is an id by its letters, it is echoed and
+//! logged beside ours; where it is not, ours is echoed, and the beginning of what came is logged. Both are content, so that a
+//! client can't write into a field that every line of the log shows.
 
 use axum::http::{Extensions, HeaderMap, HeaderValue};
 use uuid::Uuid;
@@ -17,7 +18,7 @@ const CLIENT_ID_CHARS: usize = 128;
 pub(crate) struct RequestIds {
     /// A UUID in lower case with hyphens.
     pub(crate) id: String,
-    /// What the client sent, when it is fit to print and no UUID.
+    /// What the client sent when it is no UUID, or its beginning when it is no id at all.
     pub(crate) client: Option<String>,
     echo: Option<HeaderValue>,
 }
@@ -29,13 +30,19 @@ impl RequestIds {
     }
 
     pub(crate) fn from_headers(headers: &HeaderMap) -> Self {
-        let sent = headers.get(CLIENT_HEADER).filter(|it| is_printable(it.as_bytes()));
-        let text = sent.and_then(|it| it.to_str().ok());
+        let sent = headers.get(CLIENT_HEADER);
+        let accepted = sent.filter(|it| is_id(it.as_bytes()));
+        let text = accepted.and_then(|it| it.to_str().ok());
         let uuid = text.and_then(parse_uuid);
+        let client = match (text, uuid) {
+            (_, Some(_)) => None,
+            (Some(text), None) => Some(text.to_owned()),
+            (None, None) => sent.map(|it| beginning(it.as_bytes())).filter(|it| !it.is_empty()),
+        };
         Self {
             id: uuid.unwrap_or_else(Uuid::new_v4).hyphenated().to_string(),
-            client: text.filter(|_| uuid.is_none()).map(str::to_owned),
-            echo: sent.cloned(),
+            client,
+            echo: accepted.cloned(),
         }
     }
 
@@ -52,11 +59,19 @@ impl RequestIds {
     }
 }
 
-fn is_printable(bytes: &[u8]) -> bool {
-    (1..=CLIENT_ID_CHARS).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+fn is_id(bytes: &[u8]) -> bool {
+    let is_fit = |it: &u8| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'_' | b'-');
+    (1..=CLIENT_ID_CHARS).contains(&bytes.len()) && bytes.iter().all(is_fit)
 }
 
-/// With or without hyphens; the other spellings (`urn:uuid:`, braces) are taken for names.
+/// Whatever it is, as text, and no more of it than an id may have.
+fn beginning(bytes: &[u8]) -> String {
+    // A character has at most four bytes.
+    let cut = bytes.get(..4 * CLIENT_ID_CHARS).unwrap_or(bytes);
+    String::from_utf8_lossy(cut).chars().take(CLIENT_ID_CHARS).collect()
+}
+
+/// With or without hyphens.
 fn parse_uuid(text: &str) -> Option<Uuid> {
     matches!(text.len(), 32 | 36).then(|| Uuid::try_parse(text).ok()).flatten()
 }
@@ -95,10 +110,13 @@ mod tests {
         check(Some(&ID.to_uppercase()), Some(ID), None, true);
         check(Some("order-17"), None, Some("order-17"), true);
         let braced = format!("{{{ID}}}");
-        check(Some(&braced), None, Some(&braced), true);
-        check(Some("two words"), None, None, false);
-        check(Some("누구"), None, None, false);
+        check(Some(&braced), None, Some(&braced), false);
+        check(Some("a.b_c-D9"), None, Some("a.b_c-D9"), true);
+        check(Some(""), None, None, false);
+        check(Some("two words"), None, Some("two words"), false);
+        check(Some("누구"), None, Some("누구"), false);
         check(Some(&"x".repeat(128)), None, Some(&"x".repeat(128)), true);
-        check(Some(&"x".repeat(129)), None, None, false);
+        check(Some(&"x".repeat(129)), None, Some(&"x".repeat(128)), false);
+        check(Some(&"누".repeat(300)), None, Some(&"누".repeat(128)), false);
     }
 }

@@ -21,12 +21,14 @@ use tracing::Span;
 
 pub(crate) use self::{content::PromptFacts, stored::Answer};
 use crate::{
+    completions, embeddings,
     error::{ApiError, Blame},
     generate::milliseconds,
     request_id::RequestIds,
     serve::Cut,
     state::{ChainFor, RouteRequest},
     stored::{self as stored_routes, wish::Wish},
+    trace::Trace,
 };
 
 /// Target of every event and span that is meant for the log.
@@ -47,6 +49,7 @@ pub(crate) struct Arrival {
     pub(crate) path: String,
     pub(crate) client: Option<String>,
     pub(crate) headers: HeaderMap,
+    pub(crate) trace: Option<Trace>,
     pub(crate) chain_for: ChainFor,
     pub(crate) cut: Option<Cut>,
 }
@@ -62,15 +65,20 @@ impl Arrival {
             path: crate::access::decoded(parts.uri.path()),
             client: peer.map(|it| it.0.ip().to_string()),
             headers: parts.headers.clone(),
+            trace: Trace::of(&parts.headers),
             chain_for: Arc::clone(chain_for),
             cut: parts.extensions.get().cloned(),
         }
     }
 
-    /// None for questions about what is stored.
+    /// Value of `gen_ai.operation.name`; none for questions about what is stored.
     fn operation(&self) -> Option<&'static str> {
-        let is_chat = self.method == "POST" && self.route != stored_routes::ONE;
-        is_chat.then_some("chat")
+        match self.route {
+            completions::ROUTE => Some("text_completion"),
+            embeddings::ROUTE => Some("embeddings"),
+            stored_routes::ONE | stored_routes::MESSAGES => None,
+            _ => (self.method == "POST").then_some("chat"),
+        }
     }
 
     /// The status of a request that was dropped before there was an answer.
@@ -126,6 +134,11 @@ impl RequestLog {
         &self.arrival.ids
     }
 
+    /// When the request arrived.
+    pub(crate) fn started(&self) -> Instant {
+        self.arrival.started
+    }
+
     pub(crate) fn elapsed_ms(&self) -> f64 {
         milliseconds(self.arrival.started.elapsed())
     }
@@ -175,6 +188,8 @@ impl RequestLog {
             { field::OPERATION_NAME } = self.arrival.operation(),
             { field::REQUEST_MODEL } = model,
             { field::REQUEST_STREAM } = stream,
+            { field::TRACE_ID } = self.arrival.trace.as_ref().map(Trace::id),
+            { field::SPAN_ID } = self.arrival.trace.as_ref().map(Trace::span),
         );
         self.facts.model = model.map(str::to_owned);
         self.facts.stream = stream;
@@ -324,6 +339,9 @@ impl RequestLog {
             { field::ENDPOINT_TOTAL_MS } = total,
             { field::STORE_STATUS } = facts.store,
             { field::CLIENT_REQUEST_ID } = self.arrival.ids.client.as_deref(),
+            { field::RETRY_COUNT } = retry_count(&self.arrival.headers),
+            { field::TRACE_ID } = self.arrival.trace.as_ref().map(Trace::id),
+            { field::SPAN_ID } = self.arrival.trace.as_ref().map(Trace::span),
         );
     }
 }

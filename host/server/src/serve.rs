@@ -1,26 +1,40 @@
 //! The listener and its orderly end.
 
-use std::{io, net::SocketAddr, pin::pin, time::Duration};
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::{Body, HttpBody as _},
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
-    serve::ListenerExt as _,
 };
 use futures_util::{StreamExt as _, stream};
-use tokio::{
-    net::TcpListener,
-    sync::{oneshot, watch},
-    time::timeout,
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
 };
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, watch},
+    time::{sleep, timeout},
+};
+use tower::ServiceExt as _;
 
 use crate::{error::ApiError, request_id::RequestIds};
 
 /// How long the tasks of requests that were cut off may take to notice: they only have to be polled once.
 const LAST_CALL: Duration = Duration::from_secs(1);
+/// How long a client may take for the head of a request, and how long it may keep a connection open without one.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+/// Room for heads that are too large by far, so that who sends them hears of it, and there is a record. Taken only as it is
+/// needed.
+const HEAD_BYTES: usize = 2 << 20;
+/// Each is a file descriptor; more than one engine answers in a minute. Those over it wait to be accepted.
+const CONNECTIONS_MAX: usize = 4096;
+/// After the system refused to accept: it is out of descriptors or memory, and will be for a while.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` completes. Then it takes no more connections and lets the requests under way end within `grace`;
 /// those that don't are dropped, so that each still gets its terminal record (`request.cancelled`, with the status that the
@@ -32,33 +46,75 @@ pub async fn serve(
     grace: Duration,
 ) -> io::Result<()> {
     let (cut, is_cut) = watch::channel(false);
-    let (draining, is_draining) = oneshot::channel();
     let router = router.layer(middleware::from_fn_with_state(Cut(is_cut), until_cut));
-    // Tokens are small and each matters at once.
-    let listener = listener.tap_io(|stream| {
-        if stream.set_nodelay(true).is_err() {
-            tracing::debug!(target: "bucksaw", event = "log", bucksaw.notice = "no TCP_NODELAY");
-        }
-    });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(async move {
-        shutdown.await;
-        // Fails only when `serve` itself is gone.
-        let _ = draining.send(());
-    });
-    let mut server = pin!(server.into_future());
-
-    tokio::select! {
-        result = &mut server => return result,
-        _ = is_draining => {}
+    let connections = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        let ((stream, peer), place) = tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            accepted = accepted => match accepted {
+                (Ok(accepted), place) => (accepted, place),
+                (Err(error), _) => {
+                    rest_after(&error).await;
+                    continue;
+                }
+            },
+        };
+        let connection = connections.watch(connection(stream, peer, router.clone()));
+        tokio::spawn(async move {
+            // What goes wrong with a connection is its client's to see; requests have records of their own.
+            let _ = connection.await;
+            drop(place);
+        });
     }
-    if let Ok(result) = timeout(grace, &mut server).await {
-        return result;
+    drop(listener);
+    let mut ended = pin!(connections.shutdown());
+    if timeout(grace, &mut ended).await.is_ok() {
+        return Ok(());
     }
     // Nobody may be listening: then there is nothing to cut.
     let _ = cut.send(true);
     // A connection that never sent a request is not waited for.
-    timeout(LAST_CALL, &mut server).await.unwrap_or(Ok(()))
+    let _ = timeout(LAST_CALL, &mut ended).await;
+    Ok(())
+}
+
+fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> {
+    // Tokens are small and each matters at once.
+    if stream.set_nodelay(true).is_err() {
+        tracing::debug!(target: "bucksaw", event = "log", bucksaw.notice = "no TCP_NODELAY");
+    }
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.clone().oneshot(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
+    http.serve_connection(TokioIo::new(stream), service)
+}
+
+/// A client that left before it was accepted is nothing; anything else will be the same a moment later.
+async fn rest_after(error: &io::Error) {
+    use io::ErrorKind as K;
+    if !matches!(error.kind(), K::ConnectionAborted | K::ConnectionRefused | K::ConnectionReset) {
+        tracing::error!(
+            target: "bucksaw",
+            event = "log",
+            bucksaw.notice = format!("no connection can be accepted: {error}"),
+        );
+        sleep(ACCEPT_PAUSE).await;
+    }
 }
 
 /// Whether requests are cut off because the grace is over. Each request has it among its extensions.
@@ -119,6 +175,8 @@ mod tests {
     };
 
     use axum::{http::StatusCode, routing::get};
+    use tokio::sync::oneshot;
+
     use record::{event, field};
 
     use super::*;

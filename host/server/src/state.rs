@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use engine::EngineHandle;
 use tokio::sync::Semaphore;
 
-use crate::{Limits, keep::CompletionStore};
+use crate::{Key, Limits, keep::CompletionStore, meters::Meters};
 
 #[derive(Clone)]
 pub struct Config {
@@ -19,6 +19,14 @@ pub struct Config {
     pub log_deltas: bool,
     /// None: nothing is stored, and requests that ask for it are answered all the same.
     pub storing: Option<Storing>,
+    /// Other names for the first model; `*` stands for every name.
+    pub served_model_names: Vec<String>,
+    /// Keys that open the API; with none it is open.
+    pub api_keys: Vec<Key>,
+    /// Whether adapters can be loaded and unloaded through the API, from folders of this machine.
+    pub runtime_adapters: bool,
+    /// Whether what the model cannot do (`suffix`) is ignored rather than refused.
+    pub ignore_unsupported: bool,
 }
 
 /// Where completions are stored, and which.
@@ -30,10 +38,18 @@ pub struct Storing {
 }
 
 impl Default for Config {
-    /// No metrics, no deltas, no store.
+    /// No metrics, no deltas, no store, no keys, no other names.
     fn default() -> Self {
-        let metrics = Arc::new(String::new);
-        Self { limits: Limits::default(), metrics, log_deltas: false, storing: None }
+        Self {
+            limits: Limits::default(),
+            metrics: Arc::new(String::new),
+            log_deltas: false,
+            storing: None,
+            served_model_names: Vec::new(),
+            api_keys: Vec::new(),
+            runtime_adapters: false,
+            ignore_unsupported: false,
+        }
     }
 }
 
@@ -65,19 +81,22 @@ pub(crate) struct App(Arc<Inner>);
 
 struct Inner {
     engine: EngineHandle,
-    limits: Limits,
-    metrics: Arc<dyn Fn() -> String + Send + Sync>,
-    log_deltas: bool,
-    storing: Option<Storing>,
+    config: Config,
     chain_for: ChainFor,
     decoders: Arc<Semaphore>,
+    compilers: Arc<Semaphore>,
+    fetchers: Arc<Semaphore>,
+    meters: Arc<Meters>,
 }
 
 impl App {
     pub(crate) fn new(engine: EngineHandle, config: Config, chain_for: ChainFor) -> Self {
-        let Config { limits, metrics, log_deltas, storing } = config;
-        let decoders = Arc::new(Semaphore::new(limits.image_decoders.max(1)));
-        Self(Arc::new(Inner { engine, limits, metrics, log_deltas, storing, chain_for, decoders }))
+        let permits = |it: usize| Arc::new(Semaphore::new(it.max(1)));
+        let decoders = permits(config.limits.image_decoders);
+        let compilers = permits(config.limits.compilers);
+        let fetchers = permits(config.limits.image_fetchers);
+        let meters = Arc::default();
+        Self(Arc::new(Inner { engine, config, chain_for, decoders, compilers, fetchers, meters }))
     }
 
     pub(crate) fn engine(&self) -> &EngineHandle {
@@ -85,23 +104,50 @@ impl App {
     }
 
     pub(crate) fn limits(&self) -> &Limits {
-        &self.0.limits
+        &self.0.config.limits
     }
 
     pub(crate) fn metrics(&self) -> String {
-        (self.0.metrics)()
+        (self.0.config.metrics)()
     }
 
     pub(crate) fn log_deltas(&self) -> bool {
-        self.0.log_deltas
+        self.0.config.log_deltas
     }
 
     pub(crate) fn storing(&self) -> Option<&Storing> {
-        self.0.storing.as_ref()
+        self.0.config.storing.as_ref()
     }
 
     pub(crate) fn chain_for(&self) -> &ChainFor {
         &self.0.chain_for
+    }
+
+    /// Other names for the first model.
+    pub(crate) fn aliases(&self) -> &[String] {
+        &self.0.config.served_model_names
+    }
+
+    pub(crate) fn api_keys(&self) -> &[Key] {
+        &self.0.config.api_keys
+    }
+
+    pub(crate) fn ignore_unsupported(&self) -> bool {
+        self.0.config.ignore_unsupported
+    }
+
+    pub(crate) fn meters(&self) -> &Arc<Meters> {
+        &self.0.meters
+    }
+
+    /// Permits to compile a constraint.
+    pub(crate) fn compilers(&self) -> &Arc<Semaphore> {
+        &self.0.compilers
+    }
+
+    /// Permits to fetch an image.
+    pub(crate) fn fetchers(&self) -> &Arc<Semaphore> {
+        &self.0.fetchers
     }
 
     /// Permits to decode an image.

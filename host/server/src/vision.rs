@@ -1,7 +1,10 @@
 //! `POST /vision`: one prompt, some images, one answer. The guide's own endpoint.
 //!
-//! It takes JSON, or the image itself as the body with everything else in the query string:
+//! It takes JSON; or a form, as `curl -F prompt='What is it' -F image=@cat.png localhost:8000/vision` sends it; or the image
+//! itself as the body with everything else in the query string:
 //! `curl --data-binary @cat.png -H 'content-type: image/png' 'localhost:8000/vision?prompt=What+is+it'`.
+
+mod form;
 
 use axum::{
     Json,
@@ -15,10 +18,14 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     Limits, body,
-    chat::{schema::check_size, usage},
+    chat::schema::check_size,
+    choices::sum,
     error::ApiError,
     fields::{Fields, wrong},
-    generate::{self, Defaults, Draft, ImageSource, Piece, Running, Turn, tokens_per_second},
+    generate::{
+        self, Defaults, Draft, DraftPrompt, ImageSource, Piece, Running, Turn, tokens_per_second,
+        usage,
+    },
     image::{Encoded, ImageFacts},
     models::{self, Wanted},
     params::Params,
@@ -61,27 +68,35 @@ async fn answer(
     let limits = app.limits();
     let bytes = body::read(&parts.headers, body, limits).await?;
     log.body(bytes.len());
-    let (mut fields, raw) = if is_image(parts) {
-        (query(&parts.uri)?, Some(bytes))
+    let (mut fields, files) = if is_image(parts) {
+        (query(&parts.uri)?, vec![("body".to_owned(), bytes)])
+    } else if let Some(boundary) = form::boundary(&parts.headers) {
+        form::read(bytes, boundary, limits).await?
     } else {
-        (body::parse(bytes).await?, None)
+        (body::parse(bytes).await?, Vec::new())
     };
     log.received(fields.peek_text("model"), false);
 
-    let request = VisionRequest::take(&mut fields, raw, limits)?;
+    let request = VisionRequest::take(&mut fields, files, limits)?;
     let wanted = Wanted {
         model: request.model.as_deref(),
         adapter: request.draft.adapter.as_deref(),
         images: request.draft.images() > 0,
     };
-    let model = models::resolve(app.engine().models(), wanted)?;
+    let model = models::resolve(app, wanted)?;
     let output = request.draft.params.output;
     let id = log.ids().id.clone();
     log.response_id(&id);
-    let Running { mut events, images } =
-        generate::start(app, log, model, request.draft, DEFAULTS).await?;
-    let (text, finished) = generate::collect(&mut events).await?;
-    generate::conclude(log, &text, &finished, output);
+    let Running { mut choices, images, per_prompt, .. } =
+        generate::start(app, log, &model, request.draft, DEFAULTS).await?;
+    let answers = generate::collect(&mut choices).await?;
+    let finished: Vec<_> = answers.iter().map(|it| it.finished.clone()).collect();
+    let finished = sum(&finished, per_prompt).ok_or(ApiError::EngineGone)?;
+    for answer in &answers {
+        generate::answered(log, &answer.text, &answer.finished, output);
+    }
+    log.performance(&finished);
+    let text = answers.into_iter().next().map(|it| it.text).unwrap_or_default();
 
     let mut value = json!({
         "request_id": id,
@@ -119,27 +134,35 @@ fn is_image(parts: &Parts) -> bool {
 
 /// The query string as the fields that JSON would have.
 fn query(uri: &Uri) -> Result<Fields, ApiError> {
-    const NOT_TEXT: [&str; 7] =
-        ["max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "seed", "stream"];
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|error| ApiError::BadQuery(error.to_string()))?;
+    Ok(from_texts(pairs))
+}
+
+/// What came as texts, as the fields that JSON would have.
+fn from_texts(pairs: Vec<(String, String)>) -> Fields {
+    const TEXT: [&str; 6] = ["prompt", "model", "adapter", "lora", "stop", "image"];
     let mut map = Map::new();
     for (name, text) in pairs {
         let value = match name.as_str() {
-            "response_format" => json!({"type": text}),
+            it if TEXT.contains(&it) => Value::String(text),
+            // The name of a form is enough.
+            "response_format" if !text.trim_start().starts_with('{') => json!({"type": text}),
             // What is no number or boolean stays text, and is refused by its name later.
-            it if NOT_TEXT.contains(&it) => {
-                serde_json::from_str(&text).unwrap_or(Value::String(text))
-            }
-            _ => Value::String(text),
+            _ => serde_json::from_str(&text).unwrap_or(Value::String(text)),
         };
         map.insert(name, value);
     }
-    Ok(Fields::new(map))
+    Fields::new(map)
 }
 
 impl VisionRequest {
-    fn take(fields: &mut Fields, raw: Option<Vec<u8>>, limits: &Limits) -> Result<Self, ApiError> {
+    /// `files` came as such, each under the name of its parameter.
+    fn take(
+        fields: &mut Fields,
+        files: Vec<(String, Vec<u8>)>,
+        limits: &Limits,
+    ) -> Result<Self, ApiError> {
         if fields.flag("stream")?.unwrap_or(false) {
             return Err(ApiError::Unsupported {
                 param: "stream".to_owned(),
@@ -150,28 +173,35 @@ impl VisionRequest {
         let lora = fields.text("lora")?;
         let adapter = fields.text("adapter")?.or(lora).filter(|it| !it.is_empty());
         let params = Params::take(fields, limits)?;
+        if params.choices.is_some_and(|it| it > 1) {
+            return Err(ApiError::Unsupported {
+                param: "n".to_owned(),
+                reason: "ask /v1/chat/completions for several answers",
+            });
+        }
         let prompt = fields.text("prompt")?.ok_or_else(|| ApiError::Missing {
             param: "prompt".to_owned(),
             hint: "say what to do with the image",
         })?;
-        let images = match raw {
-            None => images(fields)?,
-            Some(bytes) => {
-                vec![ImageSource { param: "body".to_owned(), encoded: Encoded::Raw(bytes) }]
-            }
+        let images = if files.is_empty() {
+            images(fields, limits)?
+        } else {
+            let source = |(param, bytes)| ImageSource { param, encoded: Encoded::Raw(bytes) };
+            files.into_iter().map(source).collect()
         };
         // Images first: so do the processors of the usual vision models.
         let mut pieces: Vec<_> = images.into_iter().map(Piece::Image).collect();
         pieces.push(Piece::Text(prompt));
-        let turns = vec![Turn { role: "user".to_owned(), pieces }];
-        let draft = Draft { turns, params, adapter };
+        let turns = vec![Turn { role: "user".to_owned(), pieces, ..Turn::default() }];
+        let prompts = vec![DraftPrompt::Turns(turns)];
+        let draft = Draft { prompts, params, tools: Vec::new(), adapter };
         check_size(&draft, ["prompt", "images"], limits)?;
         Ok(Self { model, draft })
     }
 }
 
-fn images(fields: &mut Fields) -> Result<Vec<ImageSource>, ApiError> {
-    let source = |param: String, text| match Encoded::from_text(text) {
+fn images(fields: &mut Fields, limits: &Limits) -> Result<Vec<ImageSource>, ApiError> {
+    let source = |param: String, text| match Encoded::from_text(text, limits) {
         Ok(encoded) => Ok(ImageSource { param, encoded }),
         Err(source) => Err(ApiError::Image { param, source }),
     };
@@ -200,7 +230,11 @@ mod tests {
     use super::*;
 
     fn take(value: Value) -> Result<VisionRequest, ApiError> {
-        VisionRequest::take(&mut Fields::inner(String::new(), value)?, None, &Limits::default())
+        VisionRequest::take(
+            &mut Fields::inner(String::new(), value)?,
+            Vec::new(),
+            &Limits::default(),
+        )
     }
 
     #[test]
@@ -210,7 +244,8 @@ mod tests {
             assert_eq!(request.draft.text(), "what is it", "{value}");
             assert_eq!(request.draft.images(), images, "{value}");
             assert_eq!(request.draft.adapter.as_deref(), adapter, "{value}");
-            assert!(matches!(request.draft.turns[0].pieces.last(), Some(Piece::Text(_))));
+            let DraftPrompt::Turns(turns) = &request.draft.prompts[0] else { panic!("{value}") };
+            assert!(matches!(turns[0].pieces.last(), Some(Piece::Text(_))));
         };
         let prompt = "what is it";
         check(json!({"prompt": prompt}), 0, None);
@@ -245,8 +280,8 @@ mod tests {
             .parse()
             .unwrap();
         let mut fields = query(&uri).unwrap();
-        let raw = Some(vec![1]);
-        let request = VisionRequest::take(&mut fields, raw, &Limits::default()).unwrap();
+        let files = vec![("body".to_owned(), vec![1])];
+        let request = VisionRequest::take(&mut fields, files, &Limits::default()).unwrap();
         assert_eq!(request.draft.text(), "what is it?");
         assert_eq!(request.draft.images(), 1);
         assert_eq!(request.model.as_deref(), Some("7"));
@@ -256,7 +291,7 @@ mod tests {
 
         let bad: Uri = "/vision?prompt=x&max_tokens=many".parse().unwrap();
         let mut fields = query(&bad).unwrap();
-        assert!(VisionRequest::take(&mut fields, None, &Limits::default()).is_err());
+        assert!(VisionRequest::take(&mut fields, Vec::new(), &Limits::default()).is_err());
     }
 
     #[test]

@@ -29,6 +29,8 @@ const TICK: Duration = Duration::from_secs(30);
 const PRUNE_STEP: i64 = 64;
 /// Pages of 4 KiB that are given back to the disk in one step.
 const VACUUM_STEP: i64 = 256;
+/// How long the write-ahead log waits for readers to let it go.
+const LOG_WAIT: Duration = Duration::from_millis(100);
 /// How often losses are told while there are more.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
@@ -252,7 +254,11 @@ impl Writer {
 
     /// Moves the write-ahead log into the database. Readers may be in the way: then the next one does it.
     fn empty_log(&self) {
-        let moved = self.connection.pragma(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()));
+        // Readers that never pause must not hold up the writer.
+        let moved = self.connection.busy_timeout(LOG_WAIT).and_then(|()| {
+            self.connection.pragma(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()))
+        });
+        let moved = moved.and(self.connection.busy_timeout(crate::schema::BUSY));
         if let Err(error) = moved {
             notice(format!("the store's write-ahead log stays as it is: {error}"));
         }

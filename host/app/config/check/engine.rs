@@ -4,10 +4,19 @@ use std::path::Path;
 
 use crate::config::{Engine, Model, Problems, raw};
 
-/// Jobs that wait for the engine: over a minute of work for a small model; a client that waits longer has gone.
+/// Jobs that wait to be admitted: over a minute of work for a small model; a client that waits longer has gone.
 const QUEUE: u64 = 64;
 
 pub(super) fn check(raw: &raw::Engine, folder: &Path, problems: &mut Problems) -> Engine {
+    if let (Some(sequences), Some(tokens)) = (raw.max_num_seqs, raw.max_num_batched_tokens)
+        && sequences > tokens
+    {
+        let message = format!(
+            "{sequences} is more than engine.max_num_batched_tokens, {tokens}: each sequence of a step has a token at least"
+        );
+        problems.add("engine.max_num_seqs", message);
+    }
+    let count = |it: Option<u64>| it.map(|it| usize::try_from(it).unwrap_or(usize::MAX));
     let device = raw.device.as_deref().unwrap_or("auto");
     let cuda = device.strip_prefix("cuda:").and_then(|it| it.parse().ok());
     let device = match (device, cuda) {
@@ -30,6 +39,11 @@ pub(super) fn check(raw: &raw::Engine, folder: &Path, problems: &mut Problems) -
         queue: usize::try_from(raw.queue.unwrap_or(QUEUE)).unwrap_or(usize::MAX),
         nvml_library: raw.nvml_library.as_ref().map(|it| folder.join(it)),
         dequantize: raw.dequantize,
+        max_num_seqs: count(raw.max_num_seqs),
+        max_num_batched_tokens: count(raw.max_num_batched_tokens),
+        kv_cache_bytes: count(raw.kv_cache_mib).map(|it| it.saturating_mul(1 << 20)),
+        prefix_caching: raw.prefix_caching.unwrap_or(true),
+        adapter_fallback: raw.adapter_fallback.unwrap_or(false),
     }
 }
 

@@ -30,10 +30,63 @@ pub(super) fn check(raw: &raw::Server, problems: &mut Problems) -> Server {
         );
         problems.add("server.tenant_header", message);
     }
+    limits.image_hosts = hosts(raw, problems);
+    if let Some(seconds) = raw.request_seconds {
+        limits.request_time = (seconds > 0).then(|| Duration::from_secs(seconds));
+    }
     Server {
+        served_model_names: names(raw, problems),
+        api_keys: keys(raw, problems),
+        runtime_adapters: raw.runtime_adapters.unwrap_or(false),
+        ignore_unsupported: raw.ignore_unsupported.unwrap_or(false),
         listen: address("server.listen", listen, LISTEN, problems),
         limits,
         grace: Duration::from_secs(raw.grace_seconds.unwrap_or(GRACE_SECONDS)),
         tenant_header: tenant_header.to_owned(),
     }
+}
+
+fn names(raw: &raw::Server, problems: &mut Problems) -> Vec<String> {
+    let names = raw.served_model_names.clone().unwrap_or_default();
+    for (at, name) in names.iter().enumerate() {
+        if name.is_empty() {
+            let key = format!("server.served_model_names[{at}]");
+            problems.add(key, "empty: write a name, or \"*\" for every name");
+        }
+    }
+    names
+}
+
+/// Nothing said here repeats a key.
+fn keys(raw: &raw::Server, problems: &mut Problems) -> Vec<server::Key> {
+    let texts = raw.api_keys.iter().flatten().enumerate();
+    let keys = texts.filter_map(|(at, text)| {
+        let key = server::Key::new(text);
+        if key.is_none() {
+            let message = "not fit for a key: write at least 16 letters, digits and signs of ASCII, \
+                           as in \"${API_KEY}\"; openssl rand -hex 16 makes them";
+            problems.add(format!("server.api_keys[{at}]"), message);
+        }
+        key
+    });
+    keys.collect()
+}
+
+/// Names of hosts as a URL has them: no scheme, no port, no path.
+fn hosts(raw: &raw::Server, problems: &mut Problems) -> Vec<String> {
+    let is_host = |it: &str| {
+        !it.is_empty()
+            && it.bytes().all(|it| it.is_ascii_alphanumeric() || matches!(it, b'.' | b'-'))
+            && it.parse::<std::net::IpAddr>().is_err()
+    };
+    let hosts = raw.image_hosts.clone().unwrap_or_default();
+    for (at, host) in hosts.iter().enumerate() {
+        if !is_host(host) {
+            let message = format!(
+                "{host:?} is not the name of a host: write one, as in \"images.example.com\""
+            );
+            problems.add(format!("server.image_hosts[{at}]"), message);
+        }
+    }
+    hosts.iter().map(|it| it.to_ascii_lowercase()).collect()
 }

@@ -5,7 +5,7 @@ use std::{fs::File, io::BufReader, path::Path};
 use candle_core::{Device, Tensor, quantized::gguf_file::Content};
 use candle_transformers::models::quantized_llama::{MAX_SEQ_LEN, ModelWeights};
 
-use super::{CHUNK, Model, Prompt};
+use super::{CHUNK, Prompt, Solo};
 use crate::{
     error::{EngineError, LoadError, first_line},
     tokenizer::gguf::{Metadata, number, text},
@@ -32,7 +32,7 @@ impl Gguf {
         &self.content.metadata
     }
 
-    pub(crate) fn load(mut self, device: &Device) -> Result<Box<dyn Model>, LoadError> {
+    pub(crate) fn load(mut self, device: &Device) -> Result<Box<dyn Solo>, LoadError> {
         check(&self.content)?;
         let context = number(self.metadata(), "llama.context_length")
             .and_then(|length| usize::try_from(length).ok())
@@ -108,7 +108,7 @@ impl QuantizedLlama {
     }
 }
 
-impl Model for QuantizedLlama {
+impl Solo for QuantizedLlama {
     fn family(&self) -> &'static str {
         "llama"
     }

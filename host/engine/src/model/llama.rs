@@ -5,10 +5,10 @@ use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Config, Llama, Llama3RopeConfig, Llama3RopeType};
 use serde_json::Value;
 
-use super::{CHUNK, MAX_CONTEXT, Model, Parts, Prompt, bad_config, check_tensors, count};
+use super::{CHUNK, MAX_CONTEXT, Parts, Prompt, Solo, bad_config, check_tensors, count};
 use crate::error::{EngineError, LoadError};
 
-pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
+pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Solo>, LoadError> {
     let config = text_config(parts.config)?;
     check_tensors(&parts.tensors, expected_tensors(&config, ""))?;
     let vb = VarBuilder::from_tensors(parts.tensors, parts.dtype, parts.device);
@@ -19,7 +19,7 @@ struct LlamaModel {
     decoder: Decoder,
 }
 
-impl Model for LlamaModel {
+impl Solo for LlamaModel {
     fn family(&self) -> &'static str {
         "llama"
     }

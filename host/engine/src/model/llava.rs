@@ -12,7 +12,7 @@ use candle_transformers::models::clip::{
 use serde_json::Value;
 
 use super::{
-    Model, Parts, Prompt, VisionSpec, bad_config, check_tensors, count,
+    Parts, Prompt, Solo, VisionSpec, bad_config, check_tensors, count,
     llama::{Decoder, expected_tensors, text_config},
 };
 use crate::{
@@ -40,7 +40,7 @@ pub(super) fn canonical(name: &str) -> String {
     }
 }
 
-pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
+pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Solo>, LoadError> {
     let config = parts.config;
     let text = text_config(config.get("text_config").unwrap_or(&Value::Null))?;
     let vision = vision_config(config.get("vision_config").unwrap_or(&Value::Null))?;
@@ -146,7 +146,7 @@ impl Llava {
     }
 }
 
-impl Model for Llava {
+impl Solo for Llava {
     fn family(&self) -> &'static str {
         "llava"
     }

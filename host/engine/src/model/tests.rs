@@ -9,12 +9,12 @@ use candle_core::{
 };
 use serde_json::{Value, json};
 
-use super::{Gguf, Model, Parts, Prompt, family, llama::text_config, llava::canonical};
+use super::{Gguf, Parts, Prompt, Solo, family, llama::text_config, llava::canonical};
 use crate::{
+    adapter,
     checkpoint::Files,
     error::LoadError,
-    load,
-    tests::{config, folder, json_file},
+    tests::{folder, json_file},
     tokenizer::tests::gguf_metadata,
 };
 
@@ -34,7 +34,7 @@ fn pixels(value: &Value) -> Tensor {
 }
 
 /// Greedy tokens and first logits have to be those of the reference implementation.
-fn check(model: &mut dyn Model, golden: &Value, images: &[Tensor], case: &str) {
+fn check(model: &mut dyn Solo, golden: &Value, images: &[Tensor], case: &str) {
     let prompt = tokens(&golden["prompt"]);
     let expected = tokens(&golden["tokens"]);
     let mut logits =
@@ -62,24 +62,34 @@ fn parts<'a>(config: &'a Value, files: &'a Files, rename: impl Fn(&str) -> Strin
     Parts { config, files, tensors, device: &Device::Cpu, dtype: DType::F32 }
 }
 
+fn build(name: &str, adapter: Option<&str>) -> Box<dyn Solo> {
+    let (raw, files) = (json_file(name, "config.json"), Files::Folder(folder(name)));
+    let family = family(&raw).unwrap();
+    let mut parts = parts(&raw, &files, family.canonical);
+    if let Some(adapter) = adapter {
+        let files = Files::Folder(folder(adapter));
+        let modules =
+            adapter::merge(&files, &mut parts.tensors, family.canonical, &Device::Cpu).unwrap();
+        assert_eq!(modules, 14);
+    }
+    (family.build)(parts).unwrap()
+}
+
 #[test]
 fn llama_and_its_adapter_say_what_the_reference_says() {
     let golden = json_file("llama", "golden.json");
-    let mut loaded = load::load(&config("llama", &["llama-lora"]), &Device::Cpu).unwrap();
+    let (mut base, mut adapted) = (build("llama", None), build("llama", Some("llama-lora")));
     for case in ["first", "again, after the other"] {
-        check(loaded[0].model.as_mut(), &golden["base"], &[], case);
-        check(loaded[1].model.as_mut(), &golden["lora"], &[], case);
+        check(base.as_mut(), &golden["base"], &[], case);
+        check(adapted.as_mut(), &golden["lora"], &[], case);
     }
-    assert_eq!(loaded[0].adapter_modules, 0);
-    assert_eq!(loaded[1].adapter_modules, 14);
-    assert_eq!(loaded[1].served.parent.as_deref(), Some("llama"));
 }
 
 #[test]
 fn llava_says_what_the_reference_says() {
     let golden = json_file("llava", "golden.json");
-    let mut loaded = load::load(&config("llava", &[]), &Device::Cpu).unwrap();
-    let model = loaded[0].model.as_mut();
+    let mut model = build("llava", None);
+    let model = model.as_mut();
     for (case, image) in [("a", "pixels"), ("b", "pixels2"), ("a", "pixels")] {
         check(model, &golden[case], &[pixels(&golden[image])], case);
     }
@@ -111,8 +121,8 @@ fn every_spelling_of_llava_is_the_same_model() {
 #[test]
 fn each_image_fills_its_own_place() {
     let golden = json_file("llava", "golden.json");
-    let mut loaded = load::load(&config("llava", &[]), &Device::Cpu).unwrap();
-    let model = loaded[0].model.as_mut();
+    let mut model = build("llava", None);
+    let model = model.as_mut();
     let (a, b) = (pixels(&golden["pixels"]), pixels(&golden["pixels2"]));
     let place = [3u32; 16];
     let prompt = [&[47, 48][..], &place[..], &[50][..], &place[..], &[60][..]].concat();
@@ -130,16 +140,16 @@ fn each_image_fills_its_own_place() {
 
 #[test]
 fn a_prompt_nobody_waits_for_ends() {
-    let mut loaded = load::load(&config("llava", &[]), &Device::Cpu).unwrap();
+    let mut model = build("llava", None);
     let prompt = Prompt { tokens: &[5, 6, 7], images: &[], interrupted: &|| true };
-    let error = loaded[0].model.prefill(&prompt).unwrap_err();
+    let error = model.prefill(&prompt).unwrap_err();
     assert_eq!(error.error_type(), "cancelled");
 }
 
 #[test]
 fn a_full_context_is_an_error_and_no_panic() {
-    let mut loaded = load::load(&config("llama", &[]), &Device::Cpu).unwrap();
-    let model = loaded[0].model.as_mut();
+    let mut model = build("llama", None);
+    let model = model.as_mut();
     assert_eq!(model.context(), 512);
     let prompt = |tokens| Prompt { tokens, images: &[], interrupted: NEVER };
     model.prefill(&prompt(&[7; 512])).unwrap();
@@ -246,7 +256,7 @@ fn gguf_tensors() -> HashMap<String, QTensor> {
         .collect()
 }
 
-fn gguf_model(changes: &[(&str, Meta)]) -> Result<Box<dyn Model>, LoadError> {
+fn gguf_model(changes: &[(&str, Meta)]) -> Result<Box<dyn Solo>, LoadError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     let mut metadata = gguf_metadata("gpt-2");

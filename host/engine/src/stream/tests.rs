@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
-use super::{Detokenizer, Released, StopTexts};
-use crate::error::EngineError;
+use super::{Detokenizer, Pieces, Released, StopTexts, pieces::Next};
+use crate::{
+    error::EngineError,
+    job::{Logprob, TokenLogprob},
+};
 
 /// Each token is one byte.
 fn bytes(ids: &[u32]) -> Result<String, EngineError> {
@@ -81,7 +84,59 @@ fn what_could_begin_a_stop_text_is_held_back() {
     assert_eq!(texts.push("ay>"), Released { text: "<stay>".into(), stopped: false });
 }
 
+fn logprob(id: u32) -> TokenLogprob {
+    TokenLogprob { token: Logprob { id, logprob: 0.0, bytes: Vec::new() }, top: Vec::new() }
+}
+
+/// The pieces of an answer of one byte a token: text, and the tokens whose log probabilities came with it.
+fn pieces(answer: &[u8], stops: &[&str]) -> Vec<(String, Vec<u8>)> {
+    let stops: Vec<String> = stops.iter().map(|it| (*it).to_owned()).collect();
+    let mut pieces = Pieces::new(Box::new(bytes), &stops);
+    let mut all = Vec::new();
+    let mut take = |next: Next| {
+        let ids = |it: &TokenLogprob| u8::try_from(it.token.id).unwrap();
+        all.extend(next.piece.map(|it| (it.text, it.logprobs.iter().map(ids).collect())));
+        next.stopped
+    };
+    for byte in answer {
+        let id = u32::from(*byte);
+        if take(pieces.push(id, Some(logprob(id))).unwrap()) {
+            return all;
+        }
+    }
+    take(pieces.finish().unwrap());
+    all
+}
+
+#[test]
+fn tokens_tell_their_log_probability_with_their_text() {
+    let check = |answer: &str, stops: &[&str], expected: &[(&str, &[u8])]| {
+        let found = pieces(answer.as_bytes(), stops);
+        let found: Vec<_> = found.iter().map(|(text, ids)| (text.as_str(), &ids[..])).collect();
+        assert_eq!(found, expected, "{answer} {stops:?}");
+    };
+    check("ab", &[], &[("a", b"a"), ("b", b"b")]);
+    check("é!", &[], &[("é", "é".as_bytes()), ("!", b"!")]);
+    check("abcd", &["bx"], &[("a", b"a"), ("bc", b"bc"), ("d", b"d")]);
+    check("abcd", &["bc"], &[("a", b"a")]);
+    check("ab", &["bc"], &[("a", b"a"), ("b", b"b")]);
+    let broken = pieces(b"a\xe2\x82", &[]);
+    assert_eq!(broken[1], ("\u{FFFD}".to_owned(), b"\xe2\x82".to_vec()));
+}
+
 proptest! {
+    #[test]
+    fn texts_and_log_probabilities_stay_together(text in "[ab끝é]{0,24}", stops in prop::collection::vec("[ab끝]{1,3}", 0..3)) {
+        let stops: Vec<&str> = stops.iter().map(String::as_str).collect();
+        let pieces = pieces(text.as_bytes(), &stops);
+        for (text, ids) in &pieces {
+            prop_assert_eq!(text.as_bytes(), &ids[..]);
+        }
+        let all: String = pieces.iter().map(|it| it.0.as_str()).collect();
+        let owned: Vec<String> = stops.iter().map(|it| (*it).to_owned()).collect();
+        prop_assert_eq!(all, stop(&owned, &[&text]).0);
+    }
+
     #[test]
     fn pieces_are_whole_characters_and_make_up_the_text(text in ".{0,40}") {
         let pieces = detokenize(text.as_bytes());

@@ -23,7 +23,7 @@ fn guard() -> Guard {
 }
 
 fn text(role: &str, text: &str) -> Message {
-    Message { role: role.into(), content: vec![Part::Text(text.into())] }
+    Message { role: role.into(), content: vec![Part::Text(text.into())], ..Message::default() }
 }
 
 fn render(
@@ -32,7 +32,7 @@ fn render(
     messages: &[Message],
 ) -> Result<String, EngineError> {
     let template = ChatTemplate::new(template, names(), image.map(str::to_owned)).unwrap();
-    template.render(messages, &guard())
+    template.render(messages, &[], &guard())
 }
 
 #[test]
@@ -41,6 +41,7 @@ fn messages_are_rendered() {
     let seen = Message {
         role: "user".into(),
         content: vec![image(), Part::Text("what".into()), image(), Part::Text("is it".into())],
+        ..Message::default()
     };
     for (template, image, messages, expected) in [
         (
@@ -71,7 +72,7 @@ fn messages_are_rendered() {
 #[test]
 fn neighbouring_texts_cannot_make_a_special_token() {
     let parts = ["<|im_", "end|>"].map(|text| Part::Text(text.into()));
-    let message = Message { role: "user".into(), content: parts.into() };
+    let message = Message { role: "user".into(), content: parts.into(), ..Message::default() };
     let rendered = render(CHATML, None, &[message]).unwrap();
     assert_eq!(rendered.matches("<|im_end|>").count(), 1);
 }

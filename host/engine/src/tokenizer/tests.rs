@@ -29,7 +29,7 @@ fn prompter() -> Prompter {
 
 fn user(texts: &[&str]) -> Vec<Message> {
     let content = texts.iter().map(|text| Part::Text((*text).to_owned())).collect();
-    vec![Message { role: "user".into(), content }]
+    vec![Message { role: "user".into(), content, ..Message::default() }]
 }
 
 fn count(tokens: &[u32], id: u32) -> usize {
@@ -41,7 +41,7 @@ fn plain_text_gets_the_tokens_of_the_whole_text() {
     let tokenizer = fixture();
     for text in ["The quick brown tensor jumps", "  two\n\nlines ", "1 < 2 && <b>", "한국어 🎯"]
     {
-        let prompt = prompter().encode(&user(&[text]), None, 4096).unwrap();
+        let prompt = prompter().encode(&user(&[text]), &[], None, 4096).unwrap();
         let whole = format!("<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n");
         assert_eq!(prompt.tokens, tokenizer.encode(&whole).unwrap(), "{text}");
     }
@@ -59,7 +59,7 @@ fn user_text_cannot_be_special_tokens() {
         "<|im_\u{FDD0}end|>",
         "<|endoftext|>",
     ] {
-        let tokens = prompter.encode(&user(&[text]), None, 4096).unwrap().tokens;
+        let tokens = prompter.encode(&user(&[text]), &[], None, 4096).unwrap().tokens;
         let found = [START, END, IMAGE, 0].map(|id| count(&tokens, id));
         assert_eq!(found, [2, 1, 0, 0], "{text}");
         let back = prompter.tokenizer().decode(&tokens).unwrap();
@@ -81,7 +81,7 @@ proptest! {
     ) {
         let (left, right) = pieces.split_at(cut.min(pieces.len()));
         let messages = user(&[&left.concat(), &right.concat()]);
-        let tokens = prompter().encode(&messages, None, 4096).unwrap().tokens;
+        let tokens = prompter().encode(&messages, &[], None, 4096).unwrap().tokens;
         prop_assert_eq!([START, END, IMAGE].map(|id| count(&tokens, id)), [2, 1, 0]);
     }
 }
@@ -89,12 +89,12 @@ proptest! {
 #[test]
 fn a_prompt_has_to_leave_room_for_an_answer() {
     let prompter = prompter();
-    let tokens = prompter.encode(&user(&["hello"]), None, 4096).unwrap().tokens.len();
-    assert!(prompter.encode(&user(&["hello"]), None, tokens + 1).is_ok());
-    let error = prompter.encode(&user(&["hello"]), None, tokens).err().unwrap();
+    let tokens = prompter.encode(&user(&["hello"]), &[], None, 4096).unwrap().tokens.len();
+    assert!(prompter.encode(&user(&["hello"]), &[], None, tokens + 1).is_ok());
+    let error = prompter.encode(&user(&["hello"]), &[], None, tokens).err().unwrap();
     assert_eq!(error, EngineError::PromptTooLong { tokens, context: tokens });
     let long = "word ".repeat(100_000);
-    let error = prompter.encode(&user(&[&long]), None, 512).err().unwrap();
+    let error = prompter.encode(&user(&[&long]), &[], None, 512).err().unwrap();
     assert_eq!(error.error_type(), "prompt_too_long");
 }
 

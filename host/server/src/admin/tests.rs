@@ -61,7 +61,7 @@ async fn ask(
         request = request.header(header::AUTHORIZATION, it);
     }
     let request = request.body(Body::from(body)).unwrap();
-    let router = admin_router(Arc::new(control), AdminKey::new(KEY).unwrap());
+    let router = admin_router(Arc::new(control), Key::new(KEY).unwrap());
     let (parts, body) = router.oneshot(request).await.unwrap().into_parts();
     let bytes = to_bytes(body, 1 << 16).await.unwrap();
     let text = String::from_utf8(bytes.to_vec()).unwrap();

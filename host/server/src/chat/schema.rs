@@ -1,7 +1,7 @@
 //! The body of a chat request: which parts of the OpenAI API are understood, ignored and refused.
 //!
-//! Ignored is what changes nothing that a client could miss (`user`, penalties, …). Refused is what would
-//! make the answer another one than was asked for: several choices, tools, log probabilities, audio.
+//! Ignored is what changes nothing that a client could miss (`user`, `verbosity`, …). Refused is what would
+//! make the answer another one than was asked for: audio, functions of the time before tools.
 
 use serde_json::Value;
 
@@ -9,10 +9,15 @@ use crate::{
     Limits,
     error::ApiError,
     fields::{Fields, wrong},
-    generate::{Draft, ImageSource, Piece, Turn},
+    generate::{Draft, DraftPrompt, ImageSource, Piece, Turn},
     image::Encoded,
     params::Params,
 };
+
+use super::tools::Tools;
+
+/// OpenAI's limit.
+const TOP_LOGPROBS_MAX: i64 = 20;
 
 #[derive(Debug)]
 pub(crate) struct ChatRequest {
@@ -24,11 +29,15 @@ pub(crate) struct ChatRequest {
     pub(crate) store: Option<bool>,
     /// Unchecked: it matters only to the store.
     pub(crate) metadata: Option<Value>,
+    /// vLLM's timings of the request, beside the usage.
+    pub(crate) include_metrics: bool,
+    pub(crate) tools: Tools,
 }
 
 impl ChatRequest {
     pub(crate) fn take(fields: &mut Fields, limits: &Limits) -> Result<Self, ApiError> {
-        refuse_unsupported(fields)?;
+        refuse_other_modalities(fields)?;
+        let tools = Tools::take(fields, limits)?;
         let model = fields.text("model")?.filter(|it| !it.is_empty());
         let stream = fields.flag("stream")?.unwrap_or(false);
         // Without `stream` it is ignored, since some clients always send it.
@@ -36,15 +45,18 @@ impl ChatRequest {
             Some(mut options) => options.flag("include_usage")?.unwrap_or(false),
             None => false,
         };
-        let params = Params::take(fields, limits)?;
+        let include_metrics = fields.flag("include_metrics")?.unwrap_or(false);
+        let mut params = Params::take(fields, limits)?;
+        params.logprobs = logprobs(fields)?;
         let messages = fields.array("messages")?.ok_or_else(|| ApiError::Missing {
             param: "messages".to_owned(),
             hint: "send an array of messages with role and content",
         })?;
-        let draft = Draft { turns: turns(messages, limits)?, params, adapter: None };
+        let prompts = vec![DraftPrompt::Turns(turns(messages, limits)?)];
+        let draft = Draft { prompts, params, tools: Vec::new(), adapter: None };
         check_size(&draft, ["messages", "messages"], limits)?;
         let (store, metadata) = (fields.flag("store")?, fields.take("metadata"));
-        Ok(Self { model, draft, stream, include_usage, store, metadata })
+        Ok(Self { model, draft, stream, include_usage, include_metrics, tools, store, metadata })
     }
 }
 
@@ -59,7 +71,8 @@ pub(crate) fn check_size(
         let reason = format!("may hold {} images, not {images}", limits.images);
         return Err(ApiError::invalid(params[1], reason));
     }
-    let chars = draft.text().chars().count();
+    // A token stands for a character at least.
+    let chars = draft.text().chars().count().saturating_add(draft.tokens());
     if chars > limits.prompt_chars {
         let reason = format!("may hold {} characters, not {chars}", limits.prompt_chars);
         return Err(ApiError::invalid(params[0], reason));
@@ -67,36 +80,26 @@ pub(crate) fn check_size(
     Ok(())
 }
 
-fn refuse_unsupported(fields: &mut Fields) -> Result<(), ApiError> {
-    let refuse =
-        |param: &str, reason| Err(ApiError::Unsupported { param: param.to_owned(), reason });
-    // Checked though ignored: a typo in the type should not pass for a setting.
-    fields.number("frequency_penalty", -2.0..=2.0)?;
-    fields.number("presence_penalty", -2.0..=2.0)?;
-    if fields.integer("n", 1..=128)?.is_some_and(|it| it > 1) {
-        return refuse("n", "send one request for each choice");
-    }
-    if fields.flag("logprobs")?.unwrap_or(false) {
-        return refuse("logprobs", "leave it out or send false");
-    }
-    let choice = match fields.take("tool_choice") {
-        None => None,
-        Some(Value::String(it)) if it == "auto" || it == "none" => Some(it),
-        Some(Value::String(_) | Value::Object(_)) => {
-            return refuse("tool_choice", "no model here calls tools: send none or leave it out");
+/// `logprobs` says whether, `top_logprobs` how many of the likeliest.
+fn logprobs(fields: &mut Fields) -> Result<Option<usize>, ApiError> {
+    let wanted = fields.flag("logprobs")?.unwrap_or(false);
+    let top = fields.integer("top_logprobs", 0..=TOP_LOGPROBS_MAX)?;
+    match (wanted, top) {
+        (false, Some(it)) if it > 0 => {
+            Err(ApiError::invalid("top_logprobs", "needs logprobs: send true"))
         }
-        Some(other) => return Err(wrong("tool_choice", "a string or an object", &other)),
-    };
-    let has_tools = fields.array("tools")?.is_some_and(|it| !it.is_empty());
-    if has_tools && choice.as_deref() != Some("none") {
-        return refuse(
-            "tools",
-            "no model here calls tools: leave them out or send tool_choice none",
-        );
+        (false, _) => Ok(None),
+        (true, top) => Ok(Some(top.and_then(|it| usize::try_from(it).ok()).unwrap_or(0))),
     }
+}
+
+fn refuse_other_modalities(fields: &mut Fields) -> Result<(), ApiError> {
     let modalities = fields.array("modalities")?.unwrap_or_default();
     if modalities.iter().any(|it| it != "text") {
-        return refuse("modalities", "answers are text: send [\"text\"] or leave it out");
+        return Err(ApiError::Unsupported {
+            param: "modalities".to_owned(),
+            reason: "answers are text: send [\"text\"] or leave it out",
+        });
     }
     Ok(())
 }
@@ -109,10 +112,10 @@ fn turns(messages: Vec<Value>, limits: &Limits) -> Result<Vec<Turn>, ApiError> {
         let reason = format!("may hold {} messages, not {}", limits.messages, messages.len());
         return Err(ApiError::invalid("messages", reason));
     }
-    messages.into_iter().enumerate().map(|(index, it)| turn(index, it)).collect()
+    messages.into_iter().enumerate().map(|(index, it)| turn(index, it, limits)).collect()
 }
 
-fn turn(index: usize, message: Value) -> Result<Turn, ApiError> {
+fn turn(index: usize, message: Value, limits: &Limits) -> Result<Turn, ApiError> {
     let mut message = Fields::inner(format!("messages[{index}]"), message)?;
     let param = message.param("role");
     let role = message.text("role")?.ok_or(ApiError::Missing {
@@ -128,7 +131,7 @@ fn turn(index: usize, message: Value) -> Result<Turn, ApiError> {
         Some(Value::Array(parts)) => parts
             .into_iter()
             .enumerate()
-            .map(|(index, part)| piece(format!("{param}[{index}]"), part))
+            .map(|(index, part)| piece(format!("{param}[{index}]"), part, limits))
             .collect::<Result<_, _>>()?,
         Some(other) => return Err(wrong(&param, "a string or an array of parts", &other)),
         // An assistant that called a tool said nothing.
@@ -137,10 +140,31 @@ fn turn(index: usize, message: Value) -> Result<Turn, ApiError> {
             return Err(ApiError::Missing { param, hint: "send a string or an array of parts" });
         }
     };
-    Ok(Turn { role, pieces })
+    Ok(Turn {
+        pieces,
+        tool_calls: calls(&mut message)?,
+        tool_call_id: message.text("tool_call_id")?,
+        name: message.text("name")?,
+        role,
+    })
 }
 
-fn piece(path: String, part: Value) -> Result<Piece, ApiError> {
+/// Calls that an assistant made, back from a client: a template prints them, so their form matters.
+fn calls(message: &mut Fields) -> Result<Vec<Value>, ApiError> {
+    let param = message.param("tool_calls");
+    let calls = message.array("tool_calls")?.unwrap_or_default();
+    for (at, call) in calls.iter().enumerate() {
+        let function = call.get("function");
+        let has = |name: &str| function.and_then(|it| it.get(name)).is_some_and(Value::is_string);
+        if !has("name") || !has("arguments") {
+            let param = format!("{param}[{at}].function");
+            return Err(ApiError::invalid(param, "must have name and arguments, both strings"));
+        }
+    }
+    Ok(calls)
+}
+
+fn piece(path: String, part: Value, limits: &Limits) -> Result<Piece, ApiError> {
     let mut part = Fields::inner(path, part)?;
     let param = part.param("type");
     let missing = |param, hint| ApiError::Missing { param, hint };
@@ -160,7 +184,7 @@ fn piece(path: String, part: Value) -> Result<Piece, ApiError> {
             let Some(url) = image.text("url")? else {
                 return Err(missing(param, "send data:image/png;base64,…"));
             };
-            match Encoded::from_url(url) {
+            match Encoded::from_url(url, limits) {
                 Ok(encoded) => Ok(Piece::Image(ImageSource { param, encoded })),
                 Err(source) => Err(ApiError::Image { param, source }),
             }
@@ -283,11 +307,18 @@ mod tests {
             "stream_options.include_usage",
             bad,
         );
-        check(with("n", json!(2)), "n", not);
         check(with("n", json!(0)), "n", bad);
-        check(with("logprobs", json!(true)), "logprobs", not);
-        check(with("tool_choice", json!("required")), "tool_choice", not);
-        check(with("tools", json!([{"type": "function"}])), "tools", not);
+        check(with("n", json!(129)), "n", bad);
+        check(with("logprobs", json!(3)), "logprobs", bad);
+        check(with("top_logprobs", json!(3)), "top_logprobs", bad);
+        check(with("top_logprobs", json!(21)), "top_logprobs", bad);
+        check(with("tool_choice", json!("required")), "tool_choice", bad);
+        check(with("tools", json!([{"type": "function"}])), "tools[0].function", none);
+        check(
+            message(json!({"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]})),
+            "messages[0].tool_calls[0].function",
+            bad,
+        );
         check(with("modalities", json!(["text", "audio"])), "modalities", not);
         check(with("frequency_penalty", json!(3)), "frequency_penalty", bad);
     }

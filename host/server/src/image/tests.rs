@@ -85,10 +85,11 @@ fn a_bad_image_says_what_is_wrong_with_it() {
 #[test]
 fn a_url_is_a_data_url_or_nothing() {
     let check = |text: &str, expected: Result<&str, &str>| {
-        let got = Encoded::from_text(text.to_owned());
+        let got = Encoded::from_text(text.to_owned(), &Limits::default());
         let got = got.as_ref().map_err(ImageError::code).map(|it| match it {
             Encoded::Base64(text) => text.as_str(),
             Encoded::Raw(_) => "raw",
+            Encoded::Remote(_) => "remote",
         });
         assert_eq!(got, expected, "{text}");
     };

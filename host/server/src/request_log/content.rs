@@ -12,7 +12,8 @@ use crate::{
     generate::{milliseconds, tokens_per_second},
     image::{ImageError, ImageFacts},
     json_verdict::Verdict,
-    params::{Output, Params},
+    output::Output,
+    params::Params,
 };
 
 #[derive(Debug)]
@@ -112,6 +113,9 @@ impl RequestLog {
             { field::TOP_P } = params.top_p,
             { field::TOP_K } = params.top_k.map(|it| it as u64),
             { field::SEED } = params.seed,
+            { field::CHOICE_COUNT } = params.choices.filter(|it| *it > 1).map(|it| it as u64),
+            { field::PRESENCE_PENALTY } = params.presence_penalty,
+            { field::FREQUENCY_PENALTY } = params.frequency_penalty,
             { field::STOP_SEQUENCES } = stop,
             { field::OUTPUT_TYPE } = params.output.map(Output::type_name),
         );

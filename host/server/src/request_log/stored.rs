@@ -155,6 +155,7 @@ mod tests {
             input_tokens: 3,
             output_tokens: 2,
             image_tokens: 1,
+            cached_tokens: 0,
             timings: Timings {
                 queue: Duration::ZERO,
                 prefill: Duration::ZERO,

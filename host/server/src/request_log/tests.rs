@@ -112,6 +112,7 @@ pub(crate) fn arrival() -> Arrival {
         route: "/vision",
         path: "/vision".to_owned(),
         client: Some("127.0.0.1".to_owned()),
+        trace: Trace::of(&headers),
         headers,
         chain_for: chain_for(),
         cut: None,

@@ -8,7 +8,7 @@ use crate::{
     chat::schema::ChatRequest,
     error::ApiError,
     fields::wrong,
-    generate::{Piece, Turn},
+    generate::{DraftPrompt, Piece, Turn},
     params::Params,
     state::App,
 };
@@ -64,11 +64,15 @@ impl Wished {
             return Ok(Self::Nothing);
         };
         let Params { seed, temperature, top_p, .. } = &request.draft.params;
+        let turns = request.draft.prompts.iter().flat_map(|it| match it {
+            DraftPrompt::Turns(turns) => turns.as_slice(),
+            DraftPrompt::Text(_) | DraftPrompt::Tokens(_) => &[],
+        });
         Ok(Self::Store(Box::new(Wish {
             id: id.to_owned(),
             created,
             model: model.to_owned(),
-            messages: request.draft.turns.iter().map(message).collect(),
+            messages: turns.map(message).collect(),
             metadata,
             seed: *seed,
             temperature: *temperature,

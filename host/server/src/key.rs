@@ -1,4 +1,4 @@
-//! The key of the admin API. Only its SHA-256 is kept, so nothing here could print it.
+//! A key of the API, or of the admin API. Only its SHA-256 is kept, so nothing here could print it.
 
 use std::fmt;
 
@@ -11,13 +11,13 @@ const CHARS_MIN: usize = 16;
 
 const SCHEME: &[u8] = b"Bearer ";
 
-/// What a caller of the admin API must know.
-#[derive(Clone)]
-pub struct AdminKey {
+/// What a caller must know.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key {
     sha256: [u8; 32],
 }
 
-impl AdminKey {
+impl Key {
     /// None if it is shorter than 16 characters, or holds another character than ASCII's printable ones without the space:
     /// such a key would not get through a header as it is.
     pub fn new(key: &str) -> Option<Self> {
@@ -27,7 +27,7 @@ impl AdminKey {
 
     /// Whether it stands in the header `authorization`. How long that takes says nothing of the key, not even its length:
     /// digests are compared, whole.
-    pub(super) fn is_in(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn is_in(&self, headers: &HeaderMap) -> bool {
         let Some(header) = headers.get(header::AUTHORIZATION) else { return false };
         let Some((scheme, sent)) = header.as_bytes().split_at_checked(SCHEME.len()) else {
             return false;
@@ -37,9 +37,9 @@ impl AdminKey {
     }
 }
 
-impl fmt::Debug for AdminKey {
+impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdminKey(..)")
+        f.write_str("Key(..)")
     }
 }
 
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn a_key_is_long_enough_and_fit_for_a_header() {
         let check = |text: &str, expected: bool| {
-            assert_eq!(AdminKey::new(text).is_some(), expected, "{text:?}");
+            assert_eq!(Key::new(text).is_some(), expected, "{text:?}");
         };
         check(KEY, true);
         check(&"~".repeat(4096), true);
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn only_the_whole_key_opens() {
-        let key = AdminKey::new(KEY).unwrap();
+        let key = Key::new(KEY).unwrap();
         let check = |sent: Option<&str>, expected: bool| {
             let mut headers = HeaderMap::new();
             if let Some(sent) = sent {
@@ -97,6 +97,6 @@ mod tests {
 
     #[test]
     fn nothing_of_it_is_printed() {
-        assert_eq!(format!("{:?}", AdminKey::new(KEY).unwrap()), "AdminKey(..)");
+        assert_eq!(format!("{:?}", Key::new(KEY).unwrap()), "Key(..)");
     }
 }

@@ -1,0 +1,340 @@
+//! The engine thread: owns the device and the model, and moves all running jobs on together, step by step.
+//!
+//! - `step` is one of them. `batcher` decides who moves on, over `pool` (blocks of the cache) and `prefix` (which blocks hold
+//!   the same).
+//! - `prompts` makes jobs ready on a thread of its own; `generation` is one job from then on.
+//! - `served` has the names that jobs can ask for, `adapters` changes them; `stats` is what is told of all of it.
+
+mod adapters;
+mod batcher;
+mod generation;
+mod pool;
+mod prefix;
+mod prompts;
+mod served;
+mod stats;
+mod step;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    mem,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use candle_core::Device;
+use tokio::sync::oneshot;
+
+pub use self::stats::Stats;
+use self::{
+    batcher::{Batcher, Limits, Order},
+    generation::Generation,
+    prefix::Salt,
+    prompts::Ready,
+    stats::Line,
+};
+pub(crate) use self::{
+    prompts::{Place, Reader, Ticket},
+    served::{Registry, Served},
+    stats::SharedStats,
+};
+use crate::{
+    config::Config,
+    device,
+    engine::ServedModel,
+    error::{AdapterChangeError, EngineError, LoadError},
+    events::GpuPhase,
+    gpu::{Gpu, GpuSummary},
+    job::{Event, FinishReason},
+    load::{self, Loaded},
+    model::Model,
+    prompt::Prompter,
+    threads,
+};
+
+/// Where nothing is configured. More answers at once make each of them slower than people read.
+const SEQUENCES: usize = 64;
+const STEP_TOKENS_CPU: usize = 256;
+const STEP_TOKENS_GPU: usize = 2048;
+/// How much later a job may have come than one whose priority is larger by one, to go before it. So nobody is overtaken for
+/// ever.
+const PRIORITY_MS: i64 = 30_000;
+/// How often a thread with nothing to do looks whether the last job with an adapter is gone.
+const DRAIN_EVERY: Duration = Duration::from_millis(20);
+
+/// What arrives at the engine thread.
+pub(crate) enum Message {
+    Job(Box<(Ticket, Result<Ready, EngineError>)>),
+    Load {
+        name: String,
+        folder: PathBuf,
+        reply: oneshot::Sender<Result<ServedModel, AdapterChangeError>>,
+    },
+    Unload {
+        name: String,
+        reply: oneshot::Sender<Result<(), AdapterChangeError>>,
+    },
+}
+
+/// Everything that lives on the engine thread.
+pub(crate) struct Scheduler {
+    model: Box<dyn Model>,
+    prompter: Arc<Prompter>,
+    registry: Arc<Registry>,
+    device: Device,
+    gpu: Gpu,
+    batcher: Batcher,
+    jobs: BTreeMap<u64, Generation>,
+    /// Adapters that no new job finds, until the last job with them is gone.
+    leaving: Vec<Leaving>,
+    /// How many tokens prompt and answer may have together.
+    context: usize,
+    began: Instant,
+    stats: Stats,
+    shared_stats: Arc<SharedStats>,
+    line: Line,
+}
+
+struct Leaving {
+    served: Arc<Served>,
+    reply: oneshot::Sender<Result<(), AdapterChangeError>>,
+}
+
+impl Scheduler {
+    pub(crate) fn load(config: &Config) -> Result<Self, LoadError> {
+        let device = device::open(config.device)?;
+        let unset = threads::thread_variables(config.threads);
+        if device.is_cpu() && !unset.is_empty() {
+            let names: Vec<_> = unset.iter().map(|(name, _)| *name).collect();
+            tracing::debug!(
+                target: "bucksaw",
+                event = "log",
+                bucksaw.stream = "engine",
+                bucksaw.notice = format!("{} not set: every core computes", names.join(", ")),
+            );
+        }
+        let gpu = Gpu::open(config.nvml_library.as_deref(), device::uuid(&device).as_deref());
+        let loaded = load::load(config, &device)?;
+        Ok(Self::new(loaded, config, device, gpu))
+    }
+
+    fn new(loaded: Loaded, config: &Config, device: Device, gpu: Gpu) -> Self {
+        let Loaded { name, model, prompter, adapters } = loaded;
+        let capacity = model.capacity();
+        let step_tokens = if device.is_cpu() { STEP_TOKENS_CPU } else { STEP_TOKENS_GPU };
+        let limits = Limits {
+            step_tokens: config.max_num_batched_tokens.unwrap_or(step_tokens),
+            sequences: config.max_num_seqs.unwrap_or(SEQUENCES).min(capacity.sequences),
+            block_tokens: capacity.block_tokens,
+            prefix_caching: config.prefix_caching,
+        };
+        let batcher = Batcher::new(capacity.blocks, limits);
+        let context = model.context().min(batcher.room());
+        let registry = Registry::new(served_model(&*model, context, &name, None));
+        for (adapter, modules) in adapters {
+            registry.add(served_model(&*model, context, &adapter, Some(&name)), modules);
+        }
+        let now = Instant::now();
+        let stats = Stats {
+            blocks: batcher.total_blocks(),
+            free_blocks: batcher.free_blocks(),
+            ..Stats::default()
+        };
+        let shared_stats = Arc::new(SharedStats::default());
+        shared_stats.set(stats);
+        Self {
+            model,
+            prompter,
+            registry: Arc::new(registry),
+            device,
+            gpu,
+            batcher,
+            jobs: BTreeMap::new(),
+            leaving: Vec::new(),
+            context,
+            began: now,
+            stats,
+            shared_stats,
+            line: Line::new(now),
+        }
+    }
+
+    pub(crate) fn registry(&self) -> Arc<Registry> {
+        Arc::clone(&self.registry)
+    }
+
+    pub(crate) fn prompter(&self) -> Arc<Prompter> {
+        Arc::clone(&self.prompter)
+    }
+
+    pub(crate) fn stats(&self) -> Arc<SharedStats> {
+        Arc::clone(&self.shared_stats)
+    }
+
+    /// What makes this model's jobs ready.
+    pub(crate) fn reader(&self) -> Reader {
+        Reader {
+            prompter: self.prompter(),
+            vision: self.model.vision().cloned(),
+            context: self.context,
+        }
+    }
+
+    pub(crate) fn device_name(&self) -> String {
+        device::name(&self.device)
+    }
+
+    pub(crate) fn gpu_summary(&self) -> GpuSummary {
+        self.gpu.summary().clone()
+    }
+
+    /// Runs jobs until no more can come and all have ended.
+    pub(crate) fn serve(mut self, inbox: &Receiver<Message>) {
+        loop {
+            match self.receive(inbox) {
+                Ok(()) => {}
+                Err(TryRecvError::Disconnected) if self.jobs.is_empty() => break,
+                Err(_) => {
+                    self.sweep();
+                    self.step();
+                }
+            }
+            self.drain();
+        }
+        // Nobody can wait for these any more than for a job.
+        for leaving in mem::take(&mut self.leaving) {
+            let _ = leaving.reply.send(Err(AdapterChangeError::ShuttingDown));
+        }
+    }
+
+    /// Takes one message. While there is work, an error says that none is waiting.
+    fn receive(&mut self, inbox: &Receiver<Message>) -> Result<(), TryRecvError> {
+        let message = if !self.jobs.is_empty() {
+            inbox.try_recv()?
+        } else if !self.leaving.is_empty() {
+            match inbox.recv_timeout(DRAIN_EVERY) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) => return Ok(()),
+                Err(RecvTimeoutError::Disconnected) => return Err(TryRecvError::Disconnected),
+            }
+        } else {
+            let message = inbox.recv().map_err(|_| TryRecvError::Disconnected)?;
+            self.line.restart(Instant::now(), &self.stats);
+            message
+        };
+        match message {
+            Message::Job(job) => self.take(job.0, job.1),
+            Message::Load { name, folder, reply } => {
+                let _ = reply.send(self.load_adapter(&name, folder));
+            }
+            Message::Unload { name, reply } => self.unload_adapter(&name, reply),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, ticket: Ticket, ready: Result<Ready, EngineError>) {
+        let ready = match ready {
+            Ok(ready) => {
+                let number = ticket.number;
+                let after = ticket.submitted.saturating_duration_since(self.began).as_millis();
+                let rank = i64::try_from(after)
+                    .unwrap_or(i64::MAX)
+                    .saturating_add(i64::from(ticket.job.priority) * PRIORITY_MS);
+                let salt = Salt {
+                    adapter: ticket.served.adapter.as_ref().map_or(0, |it| it.id),
+                    images: ready.pictures.iter().map(|it| it.mark).collect(),
+                };
+                let tokens = ready.tokens.clone();
+                self.batcher.add(Order { rank, number }, tokens, salt);
+                ready
+            }
+            Err(error) => {
+                let _ = ticket.events.send(Event::Failed(error));
+                return;
+            }
+        };
+        let number = ticket.number;
+        let generation = Generation::new(ticket, ready, &self.prompter, self.context);
+        self.jobs.insert(number, generation);
+    }
+
+    /// Ends jobs that nobody waits for, and those that are late.
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        let given_up = |it: &Generation| it.ticket.is_given_up();
+        let over: Vec<(u64, bool)> = self
+            .jobs
+            .iter()
+            .filter(|(_, it)| given_up(it) || it.ticket.is_late(now))
+            .map(|(number, it)| (*number, given_up(it)))
+            .collect();
+        for (number, given_up) in over {
+            let late = || EngineError::DeadlineExceeded.into();
+            self.end(number, if given_up { End::GivenUp } else { late() });
+        }
+    }
+
+    /// A job is over: its blocks are free, and its last event is sent.
+    fn end(&mut self, number: u64, end: End) {
+        self.batcher.remove(number);
+        self.model.forget(number);
+        let Some(job) = self.jobs.remove(&number) else { return };
+        if job.was_admitted() {
+            // An error of the device shows in the outcome; the reading is worth having all the same.
+            let _ = self.device.synchronize();
+            self.gpu.emit(&job.ticket.job.span, GpuPhase::After);
+        }
+        match end {
+            End::Finished(reason) => job.finish(reason),
+            End::Failed(error) => job.fail(error),
+            End::GivenUp => {}
+        }
+    }
+}
+
+/// How a job ended.
+enum End {
+    Finished(FinishReason),
+    Failed(EngineError),
+    /// Nobody listens any more.
+    GivenUp,
+}
+
+impl From<EngineError> for End {
+    fn from(error: EngineError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn served_model(
+    model: &dyn Model,
+    context: usize,
+    name: &str,
+    parent: Option<&str>,
+) -> ServedModel {
+    ServedModel {
+        name: name.to_owned(),
+        parent: parent.map(str::to_owned),
+        vision: model.vision().is_some(),
+        context,
+        family: model.family(),
+        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+    }
+}
+
+/// What a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    text.lines().next().unwrap_or_default().to_owned()
+}

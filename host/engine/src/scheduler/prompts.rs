@@ -1,0 +1,143 @@
+//! The thread that makes jobs ready: template, tokens, images, grammars. However long that takes, answers under way go on.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, Sender},
+    },
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use candle_core::Tensor;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{
+    Message, panic_text,
+    prefix::{Mark, image_digest},
+    served::Served,
+};
+use crate::{
+    error::{EngineError, LoadError},
+    job::{Event, Job},
+    model::VisionSpec,
+    prompt::Prompter,
+    sampler::mask::Mask,
+};
+
+/// A job on its way to the engine thread.
+pub(crate) struct Ticket {
+    pub(crate) job: Job,
+    /// In the order in which jobs were handed in.
+    pub(crate) number: u64,
+    pub(crate) served: Arc<Served>,
+    pub(crate) events: UnboundedSender<Event>,
+    pub(crate) submitted: Instant,
+    /// Held while it waits.
+    pub(crate) place: Option<Place>,
+}
+
+impl Ticket {
+    /// Nobody waits for it any more.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.events.is_closed()
+    }
+
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
+        self.job.deadline.is_some_and(|it| it <= now)
+    }
+}
+
+/// One of the places in the queue: free again when it is dropped.
+pub(crate) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// None when all are taken.
+    pub(crate) fn take(taken: &Arc<AtomicUsize>, capacity: usize) -> Option<Self> {
+        let more = |it: usize| (it < capacity).then_some(it + 1);
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A job that can run.
+pub(crate) struct Ready {
+    /// One image token has become as many as the image has features.
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) image_tokens: usize,
+    pub(crate) pictures: Vec<Picture>,
+    pub(crate) mask: Option<Box<dyn Mask>>,
+}
+
+/// An image, ready for the model's eyes.
+pub(crate) struct Picture {
+    pub(crate) mark: Mark,
+    /// On the CPU.
+    pub(crate) pixels: Tensor,
+}
+
+/// What prompts are made for.
+pub(crate) struct Reader {
+    pub(crate) prompter: Arc<Prompter>,
+    pub(crate) vision: Option<VisionSpec>,
+    /// How many tokens prompt and answer may have together.
+    pub(crate) context: usize,
+}
+
+impl Reader {
+    /// Makes jobs ready in the order in which they came, until no more can come.
+    pub(crate) fn start(
+        self,
+        tickets: Receiver<Ticket>,
+        ready: Sender<Message>,
+    ) -> Result<JoinHandle<()>, LoadError> {
+        thread::Builder::new()
+            .name("engine-0-prompt".to_owned())
+            .spawn(move || {
+                for ticket in tickets {
+                    if ticket.is_given_up() {
+                        continue;
+                    }
+                    let read = catch_unwind(AssertUnwindSafe(|| self.read(&ticket.job)));
+                    let read = read.unwrap_or_else(|panic| {
+                        Err(EngineError::Panicked(panic_text(panic.as_ref())))
+                    });
+                    if ready.send(Message::Job(Box::new((ticket, read)))).is_err() {
+                        return;
+                    }
+                }
+            })
+            .map_err(|error| LoadError::Thread(error.to_string()))
+    }
+
+    pub(crate) fn read(&self, job: &Job) -> Result<Ready, EngineError> {
+        let vision = self.vision.as_ref();
+        let encoded = self.prompter.encode_prompt(&job.prompt, vision, self.context)?;
+        let mut pictures = Vec::with_capacity(encoded.images.len());
+        if let Some(vision) = vision {
+            let mut from = 0;
+            for image in &encoded.images {
+                let at = encoded.tokens[from..].iter().position(|it| *it == vision.image_token);
+                let at = from
+                    + at.ok_or_else(|| EngineError::Internal("an image has no place".into()))?;
+                let mark =
+                    Mark { at, tokens: vision.tokens_per_image, digest: image_digest(image) };
+                from = at + mark.tokens;
+                pictures.push(Picture { mark, pixels: vision.preprocess.apply(image)? });
+            }
+        }
+        let mask = match &job.constraint {
+            Some(constraint) => Some(Box::new(self.prompter.mask(constraint)?) as Box<dyn Mask>),
+            None => None,
+        };
+        Ok(Ready { tokens: encoded.tokens, image_tokens: encoded.image_tokens, pictures, mask })
+    }
+}
