@@ -48,6 +48,13 @@ pub fn check(args: &cli::Check) -> Result<()> {
     }
     let mut out = stdout().lock();
     writeln!(out, "{} is good", source.name)?;
+    for it in config.upstreams.iter().flat_map(|it| &it.upstreams) {
+        let models = match it.models.as_slice() {
+            [] => "the models that it lists".to_owned(),
+            models => models.join(", "),
+        };
+        writeln!(out, "  upstream {}: {} ({models})", it.name, it.url)?;
+    }
     for it in &config.plugins {
         let name = &it.settings.name;
         let Some(plugin) = plugins.get(name) else { continue };

@@ -29,6 +29,8 @@ pub const DEFAULT_CHAIN: &str = "default";
 pub struct Config {
     pub server: Server,
     pub engine: Engine,
+    /// The servers that answer in place of the engine; none: the engine does.
+    pub upstreams: Option<upstream::Config>,
     pub log: Log,
     /// None: there is no such address.
     pub admin: Option<Admin>,

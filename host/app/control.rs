@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use server::Refusal;
+use upstream::Pool;
 
 use crate::{
     check::describe,
@@ -12,15 +13,24 @@ use crate::{
 };
 
 /// The running log as the admin API sees it.
-pub struct Control(pub Arc<Live>);
+pub struct Control {
+    pub live: Arc<Live>,
+    /// None: the engine is here.
+    pub upstreams: Option<Pool>,
+}
 
 impl server::Control for Control {
     fn metrics(&self) -> String {
-        metrics::encode(&self.0.pipeline, self.0.cache(), self.0.store().map(|it| it.counts()))
+        let store = self.live.store().map(|it| it.counts());
+        let mut text = metrics::encode(&self.live.pipeline, self.live.cache(), store);
+        if let Some(it) = &self.upstreams {
+            text += &metrics::upstreams::encode(it.counts());
+        }
+        text
     }
 
     fn state(&self) -> Value {
-        let (live, kept) = (&self.0, self.0.kept());
+        let (live, kept) = (&self.live, self.live.kept());
         let revisions = live.pipeline.revisions();
         let plugins: Vec<Value> = kept
             .config
@@ -41,6 +51,8 @@ impl server::Control for Control {
             })
             .collect();
         let stages: Vec<Value> = live.pipeline.stats().stages().iter().map(stage).collect();
+        let counts = self.upstreams.as_ref().map(Pool::counts).unwrap_or_default();
+        let upstreams: Vec<Value> = counts.iter().map(upstream).collect();
         json!({
             "revision": revisions.current().number(),
             "earlier": revisions.history(),
@@ -49,13 +61,14 @@ impl server::Control for Control {
             "chains": kept.config.chains.iter().map(describe).collect::<Vec<_>>(),
             "plugins": plugins,
             "stages": stages,
+            "upstreams": upstreams,
         })
     }
 
     fn reload(&self) -> Result<Value, Refusal> {
-        match self.0.reload() {
+        match self.live.reload() {
             Ok(Change::Same) => {
-                let number = self.0.pipeline.revisions().current().number();
+                let number = self.live.pipeline.revisions().current().number();
                 Ok(json!({ "changed": false, "revision": number, "at_next_start": [] }))
             }
             Ok(Change::Revised { revised, at_next_start }) => Ok(json!({
@@ -71,11 +84,22 @@ impl server::Control for Control {
     }
 
     fn rollback(&self) -> Result<Value, Refusal> {
-        match self.0.rollback() {
+        match self.live.rollback() {
             Ok(it) => Ok(json!({ "revision": it.number, "previous": it.previous })),
             Err(error) => Err(Refusal { problems: vec![error.to_string()] }),
         }
     }
+}
+
+fn upstream(it: &upstream::Counts) -> Value {
+    json!({
+        "name": &*it.name,
+        "usable": it.usable,
+        "in_flight": it.in_flight,
+        "attempts": it.attempts,
+        "failures": it.failures,
+        "ejections": it.ejections,
+    })
 }
 
 /// A plugin in a chain, with what a person looks for first.

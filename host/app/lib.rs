@@ -8,9 +8,11 @@
 //! - [`plugins`], [`outputs`], [`route`], [`assemble`]: from a configuration to chains; [`fixtures`]: a plugin's own examples.
 //! - [`revision`], [`live`], [`watch`]: the log of a running server, and its change.
 //! - [`serve`], [`check`], [`run`], [`replay`], [`operate`]: the commands. [`records`]: lines of any log as records.
-//! - [`stored`]: the store between server and chains. [`control`], [`metrics`]: what an operator sees. [`signals`]: what the operating system may ask for.
+//! - `behind`: an engine here, or upstreams elsewhere. [`stored`]: the store between server and chains.
+//! - [`control`], [`metrics`]: what an operator sees. [`signals`]: what the operating system may ask for.
 
 pub mod assemble;
+mod behind;
 pub mod builtin;
 pub mod cache;
 pub mod check;

@@ -6,6 +6,8 @@
 //! full, `_total` included, or its samples have no type; see `Sample`. `# UNIT` and `# EOF` mean nothing there and are left
 //! out: units are part of the names.
 
+pub mod upstreams;
+
 use std::{
     collections::BTreeMap,
     fmt,

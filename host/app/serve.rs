@@ -12,7 +12,9 @@ use plugin::Runtime;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::{
-    assemble, cache, cli,
+    assemble,
+    behind::Behind,
+    cache, cli,
     config::{self, CacheFolder, Config, DEFAULT_CHAIN, Model, Problem, Problems},
     control::Control,
     env::Vars,
@@ -99,28 +101,26 @@ fn notice(text: String) {
 }
 
 fn run(engine_config: engine::Config, live: &Arc<Live>) -> Result<()> {
-    let engine = engine::start(engine_config)
-        .map_err(|error| anyhow!("the model cannot be loaded: {error}"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(listen(&engine, live));
+    let behind = Behind::start(&live.kept().config, engine_config, &runtime)?;
+    let result = runtime.block_on(listen(&behind, live));
     // A change that an operator asked for may take minutes; the end does not wait for it.
     runtime.shutdown_timeout(LAST_CALL);
-    engine.shutdown();
+    behind.shutdown();
     tracing::info!(target: "bucksaw", event = "server.stopped", bucksaw.notice = "server stopped");
     result
 }
 
-async fn listen(engine: &engine::Engine, live: &Arc<Live>) -> Result<()> {
+async fn listen(behind: &Behind, live: &Arc<Live>) -> Result<()> {
     let kept = live.kept();
     let config = &kept.config;
     let listener = bind("server.listen", config.server.listen).await?;
     let address = listener.local_addr()?;
     let hangup = live.clone();
     signals::on_hangup(move || hangup.pipeline.outputs().iter().for_each(|it| it.reopen()))?;
-    let control = Arc::new(Control(live.clone()));
+    let control = Arc::new(Control { live: live.clone(), upstreams: behind.pool() });
     let metrics = control.clone();
-    let router = server::router(
-        engine.handle(),
+    let router = behind.router(
         server::Config {
             limits: config.server.limits.clone(),
             metrics: Arc::new(move || server::Control::metrics(&*metrics)),
@@ -141,7 +141,7 @@ async fn listen(engine: &engine::Engine, live: &Arc<Live>) -> Result<()> {
         Some(it) => Some(admin(it, control, grace).await?),
         None => None,
     };
-    announce(config, engine, address);
+    announce(config, behind, address);
     server::serve(listener, router, signals::shutdown()?, grace).await?;
     if let Some(admin) = admin {
         admin.await??;
@@ -174,7 +174,7 @@ async fn bind(key: &str, address: SocketAddr) -> Result<tokio::net::TcpListener>
         .with_context(|| format!("cannot listen on {address}: stop what uses it, or set {key}"))
 }
 
-fn announce(config: &Config, engine: &engine::Engine, address: SocketAddr) {
+fn announce(config: &Config, behind: &Behind, address: SocketAddr) {
     tracing::info!(
         target: "bucksaw",
         event = "server.started",
@@ -184,9 +184,9 @@ fn announce(config: &Config, engine: &engine::Engine, address: SocketAddr) {
         target: "bucksaw",
         event = "server.started",
         bucksaw.stream = "engine",
-        bucksaw.notice = engine.gpu_summary().to_string()
+        bucksaw.notice = behind.notice()
     );
-    welcome::welcome(config, engine, address);
+    welcome::welcome(config, behind, address);
 }
 
 /// The chain of a request, by the routes of the revision in force, which it then keeps.

@@ -7,20 +7,15 @@ use std::{
 };
 
 use crate::{
+    behind::Behind,
     check::describe,
     config::{Config, Model, Sink},
 };
 
 /// Says what is served, how it is logged, and what to try.
-pub(crate) fn welcome(config: &Config, engine: &engine::Engine, address: SocketAddr) {
+pub(crate) fn welcome(config: &Config, behind: &Behind, address: SocketAddr) {
     let mut text = format!("\n  bucksaw {}\n\n", env!("CARGO_PKG_VERSION"));
-    for model in engine.models().iter() {
-        let parent = model.parent.as_ref().map_or(String::new(), |it| format!(", adapter of {it}"));
-        let vision = if model.vision { ", reads images" } else { "" };
-        text += &format!("  model      {} ({}{vision}{parent})\n", model.name, model.family);
-    }
-    text += &format!("  device     {}\n", engine.device_name());
-    text += &format!("  gpu        {}\n", engine.gpu_summary());
+    text += &behind.welcome(config);
     text += &format!("  log level  {}\n", config.log.level);
     for chain in &config.chains {
         text += &format!("  chain      {}\n", describe(chain));
@@ -54,7 +49,8 @@ const PICTURE: &str = "examples/demo-model/pictures/three-red-circles.png";
 
 /// A request that works as it stands.
 fn try_this(config: &Config, address: SocketAddr) -> String {
-    if config.engine.model == Model::Demo && Path::new(PICTURE).is_file() {
+    let is_demo = config.upstreams.is_none() && config.engine.model == Model::Demo;
+    if is_demo && Path::new(PICTURE).is_file() {
         return format!(
             "  Ask about a picture:\n\n    curl -s 'http://{address}/vision?prompt=What%20is%20in%20the%20image%3F' \\\n      \
              -H 'content-type: image/png' --data-binary @{PICTURE}\n\n"

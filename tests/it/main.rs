@@ -23,6 +23,8 @@ mod endings;
 mod faults;
 // User text cannot make, end or disguise a line.
 mod forgery;
+// Other servers answer, and the log is the same.
+mod front;
 // The guide's sample, byte for byte, and everything that it lists at DEBUG.
 mod golden;
 // Every analysis command of the guide, run with the real tools.

@@ -10,6 +10,7 @@ impl Config {
         [
             server(&self.server, &new.server),
             engine(&self.engine, &new.engine),
+            upstreams(self.upstreams.as_ref(), new.upstreams.as_ref()),
             log(&self.log, &new.log),
             admin(self.admin.as_ref(), new.admin.as_ref()),
             store(self.store.as_ref(), new.store.as_ref()),
@@ -78,6 +79,17 @@ fn engine(old: &Engine, new: &Engine) -> Vec<&'static str> {
         ("engine.nvml_library", *nvml_library == new.nvml_library),
         ("engine.dequantize", *dequantize == new.dequantize),
     ])
+}
+
+fn upstreams(old: Option<&upstream::Config>, new: Option<&upstream::Config>) -> Vec<&'static str> {
+    match (old, new) {
+        (None, None) => Vec::new(),
+        (Some(old), Some(new)) => different(&[
+            ("engine.upstream", old.upstreams == new.upstreams),
+            ("engine.check_seconds", old.check == new.check),
+        ]),
+        _ => vec!["engine.kind"],
+    }
 }
 
 fn log(old: &Log, new: &Log) -> Vec<&'static str> {
@@ -174,6 +186,12 @@ mod tests {
             "",
             &["log.workers", "log.queue", "log.cache", "log.response_deltas"],
         );
+        const FRONT: &str =
+            "[engine]\nkind = \"upstream\"\n[[engine.upstream]]\nname = \"a\"\nurl = \"http://a\"";
+        check("", FRONT, &["engine.kind"]);
+        check(FRONT, FRONT, &[]);
+        check(FRONT, &FRONT.replace("http://a", "http://b"), &["engine.upstream"]);
+        check(FRONT, &FRONT.replace("[[", "check_seconds = 9\n[["), &["engine.check_seconds"]);
         check("", KEY, &["admin"]);
         check(KEY, "", &["admin"]);
         check(KEY, &KEY.replace("cdef", "0000"), &["admin.key"]);

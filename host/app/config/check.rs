@@ -14,6 +14,7 @@ mod plugin;
 mod route;
 mod server;
 mod store;
+mod upstream;
 
 use std::{net::SocketAddr, path::Path, str::FromStr};
 
@@ -27,6 +28,7 @@ pub(super) fn check(raw: raw::Raw, folder: &Path, vars: &Vars, problems: &mut Pr
     let chains = chain::check(&raw, problems);
     let server = server::check(&raw.server, problems);
     let engine = engine::check(&raw.engine, folder, problems);
+    let upstreams = upstream::check(&raw.engine, problems);
     let log = log::check(&raw.log, folder, vars, problems);
     Config {
         admin: raw.admin.map(|it| admin::check(it, server.listen, problems)),
@@ -54,6 +56,7 @@ pub(super) fn check(raw: raw::Raw, folder: &Path, vars: &Vars, problems: &mut Pr
             .collect(),
         server,
         engine,
+        upstreams,
         log,
         chains,
     }

@@ -36,8 +36,12 @@ pub(super) struct Server {
     pub(super) request_seconds: Option<u64>,
 }
 
-#[derive(Debug, Default)]
+/// No `Debug` here: it holds the keys of upstreams.
+#[derive(Default)]
 pub(super) struct Engine {
+    pub(super) kind: Option<String>,
+    pub(super) upstreams: Vec<Upstream>,
+    pub(super) check_seconds: Option<u64>,
     pub(super) model: Option<String>,
     pub(super) name: Option<String>,
     pub(super) adapters: Vec<(String, String)>,
@@ -51,6 +55,18 @@ pub(super) struct Engine {
     pub(super) kv_cache_mib: Option<u64>,
     pub(super) prefix_caching: Option<bool>,
     pub(super) adapter_fallback: Option<bool>,
+}
+
+#[derive(Default)]
+pub(super) struct Upstream {
+    pub(super) name: Option<String>,
+    pub(super) url: Option<String>,
+    pub(super) api_key: Option<String>,
+    pub(super) models: Option<Vec<String>>,
+    pub(super) max_in_flight: Option<u64>,
+    pub(super) connect_seconds: Option<u64>,
+    pub(super) answer_seconds: Option<u64>,
+    pub(super) idle_seconds: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -210,6 +226,13 @@ fn server(mut it: Reader<'_>, problems: &mut Problems) -> Server {
 
 fn engine(mut it: Reader<'_>, problems: &mut Problems) -> Engine {
     let engine = Engine {
+        kind: it.text("kind", problems),
+        upstreams: it
+            .array("upstream", problems)
+            .into_iter()
+            .map(|it| upstream(it, problems))
+            .collect(),
+        check_seconds: it.number("check_seconds", 1..=3600, problems),
         model: it.text("model", problems),
         name: it.text("name", problems),
         adapters: it.map("adapters", problems),
@@ -226,6 +249,21 @@ fn engine(mut it: Reader<'_>, problems: &mut Problems) -> Engine {
     };
     it.finish(problems);
     engine
+}
+
+fn upstream(mut it: Reader<'_>, problems: &mut Problems) -> Upstream {
+    let upstream = Upstream {
+        name: it.text("name", problems),
+        url: it.text("url", problems),
+        api_key: it.text("api_key", problems),
+        models: it.texts("models", problems),
+        max_in_flight: it.number("max_in_flight", 1..=100_000, problems),
+        connect_seconds: it.number("connect_seconds", 1..=60, problems),
+        answer_seconds: it.number("answer_seconds", 1..=DAY_SECONDS, problems),
+        idle_seconds: it.number("idle_seconds", 1..=DAY_SECONDS, problems),
+    };
+    it.finish(problems);
+    upstream
 }
 
 fn log(mut it: Reader<'_>, problems: &mut Problems) -> Log {

@@ -158,6 +158,75 @@ fn a_step_has_room_for_each_of_its_sequences() {
 }
 
 #[test]
+fn an_engine_is_here_or_elsewhere_and_not_both() {
+    check(
+        r#"
+[engine]
+kind = "upstream"
+model = "demo"
+queue = 7
+[[engine.upstream]]
+name = "a b"
+url = "http://me:hush@host"
+[[engine.upstream]]
+name = "a"
+url = "host:8000"
+api_key = "a\nhush"
+[[engine.upstream]]
+name = "a"
+models = []
+max_in_flight = 0
+"#,
+        expect![[r#"
+            engine.upstream[2].max_in_flight: 0 is not between 1 and 100000
+            engine.model: with kind = "upstream" no model runs here: remove it, or write kind = "local"
+            engine.queue: with kind = "upstream" no model runs here: remove it, or write kind = "local"
+            engine.upstream[0].name: "a b" is not a name: write letters, digits, and . _ - between them
+            engine.upstream[0].url: a name or password does not belong in an address: write the key as api_key
+            engine.upstream[1].url: only http and https are spoken: write http://HOST:PORT
+            engine.upstream[1].api_key: it cannot be sent in a header
+            engine.upstream[2].name: "a" is the name of another one
+            engine.upstream[2].url: missing: write http://HOST:PORT
+            engine.upstream[2].models: it names no model: remove it, to ask for those that the server lists
+        "#]],
+    );
+    check(
+        "[engine]\nkind = \"upstream\"",
+        expect![[r#"
+            engine.upstream: missing: write an [[engine.upstream]] with a name and a url for each server
+        "#]],
+    );
+    check(
+        "[engine]\nkind = \"remote\"",
+        expect![[r#"
+            engine.kind: "remote" is not one of local, upstream
+        "#]],
+    );
+    check(
+        "[engine]\ncheck_seconds = 1\n[[engine.upstream]]\nname = \"a\"\nurl = \"http://a\"",
+        expect![[r#"
+            engine.upstream: only upstreams have it: write kind = "upstream", or remove it
+            engine.check_seconds: only upstreams have it: write kind = "upstream", or remove it
+        "#]],
+    );
+}
+
+#[test]
+fn an_upstream_has_limits_and_a_key_that_is_not_shown() {
+    let config = good(
+        "[engine]\nkind = \"upstream\"\n[[engine.upstream]]\nname = \"a\"\nurl = \"http://a:1/v1\"\n\
+         api_key = \"sk-hush\"\nidle_seconds = 3\n[[engine.upstream]]\nname = \"b\"\nurl = \"http://b\"\n\
+         api_key = \"\"\nmodels = [\"m\"]",
+    );
+    assert!(!format!("{config:?}").contains("hush"));
+    let upstreams = config.upstreams.unwrap().upstreams;
+    let [a, b] = upstreams.as_slice() else { panic!("{upstreams:?}") };
+    assert_eq!((a.url.to_string().as_str(), a.idle.as_secs()), ("http://a:1", 3));
+    assert!(a.api_key.is_some() && b.api_key.is_none());
+    assert_eq!((b.models.as_slice(), b.max_in_flight), (["m".to_owned()].as_slice(), 1024));
+}
+
+#[test]
 fn variables_are_put_in() {
     let text = format!("{GOOD}[log]\npseudonym_key = \"${{KEY}}-${{NONE:-x}}\"\n");
     let vars = Vars::from([("KEY", "k"), ("LOG_LEVEL", "debug")]);
@@ -430,6 +499,7 @@ fn every_example_is_good() {
         ("ALERT_WEBHOOK", "https://hooks.example.com/services/abc"),
         ("PSEUDONYM_KEY", "0123456789abcdef"),
         ("ADMIN_KEY", "0123456789abcdef"),
+        ("VLLM_API_KEY", "sk-0123"),
     ]);
     let mut seen = 0;
     for entry in std::fs::read_dir(&folder).unwrap() {
@@ -438,5 +508,5 @@ fn every_example_is_good() {
         assert_eq!(problems(&text, &vars), "good", "{}", path.display());
         seen += 1;
     }
-    assert!(seen >= 7, "{seen}");
+    assert!(seen >= 8, "{seen}");
 }

@@ -37,6 +37,9 @@ pub const STORE_FAILED: &str = "store.failed";
 
 pub const SERVER_STARTED: &str = "server.started";
 pub const SERVER_STOPPED: &str = "server.stopped";
+/// An upstream is left alone for a while, or is asked again.
+pub const UPSTREAM_EJECTED: &str = "upstream.ejected";
+pub const UPSTREAM_RESTORED: &str = "upstream.restored";
 pub const LOG_DROPPED: &str = "log.dropped";
 /// A plugin's instance trapped, ran out of time, memory or stack, and was discarded.
 pub const PLUGIN_TRAPPED: &str = "plugin.trapped";

@@ -50,6 +50,9 @@ pub const RESPONSE_TEXT: &str = "bucksaw.response.text";
 /// The next part of an answer, as far as it has passed the editors.
 pub const RESPONSE_DELTA: &str = "bucksaw.response.delta";
 
+/// The tools that an answer calls: JSON of names and arguments, in the order in which they began.
+pub const RESPONSE_TOOL_CALLS: &str = "bucksaw.response.tool_calls";
+
 pub const IMAGE_INDEX: &str = "bucksaw.image.index";
 pub const IMAGE_WIDTH: &str = "bucksaw.image.width";
 pub const IMAGE_HEIGHT: &str = "bucksaw.image.height";
@@ -81,6 +84,14 @@ pub const DECODE_MS: &str = "bucksaw.decode_ms";
 pub const GENERATION_MS: &str = "bucksaw.generation_ms";
 pub const TOKENS_PER_SECOND: &str = "bucksaw.tokens_per_second";
 pub const ENDPOINT_TOTAL_MS: &str = "bucksaw.endpoint_total_ms";
+
+/// Configured name of the server that a request was passed on to.
+pub const UPSTREAM_NAME: &str = "bucksaw.upstream.name";
+/// Upstreams that a request was sent to.
+pub const UPSTREAM_ATTEMPTS: &str = "bucksaw.upstream.attempts";
+/// Why an upstream is left alone: `unreachable`, `broken`, `late`, `status` or `health`.
+pub const UPSTREAM_REASON: &str = "bucksaw.upstream.reason";
+pub const UPSTREAM_PAUSE_MS: &str = "bucksaw.upstream.pause_ms";
 
 /// `none`, `object` or `schema`.
 pub const JSON_EXPECTED: &str = "bucksaw.json.expected";
@@ -171,6 +182,8 @@ pub fn is_metadata(name: &str) -> bool {
             | HW_NAME
             | JSON_EXPECTED
             | JSON_STATUS
+            | UPSTREAM_NAME
+            | UPSTREAM_REASON
             | OUTCOME
             | ERROR_TYPE
             | CODE_STACK

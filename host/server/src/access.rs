@@ -21,6 +21,10 @@ const ROUTES: &str = "/v1/chat/completions, /v1/completions, /vision, /v1/models
 /// Paths come from anybody; more of one than this explains nothing.
 const PATH_CHARS: usize = 512;
 
+/// Among the extensions of an answer: its request has records of its own, wherever it was sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HasRecords;
+
 pub(crate) async fn access(mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let ids = RequestIds::of(request.extensions(), request.headers());
@@ -35,7 +39,8 @@ pub(crate) async fn access(mut request: Request, next: Next) -> Response {
 
     // Scrapes come every few seconds for ever: only one that fails is worth a word.
     let is_scrape = path == metrics::ROUTE && response.status().is_success();
-    if !is_scrape && recorded(&method, &path).is_none() {
+    let is_told = response.extensions().get::<HasRecords>().is_some();
+    if !is_scrape && !is_told && recorded(&method, &path).is_none() {
         visited(&method, &path, response.status(), started);
     }
     response

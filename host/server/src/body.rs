@@ -7,8 +7,9 @@ use axum::{
     body::{Body, HttpBody as _},
     http::{HeaderMap, header::EXPECT},
 };
+use bytes::Bytes;
 use futures_util::StreamExt as _;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::time::timeout;
 
 use crate::{Limits, error::ApiError, fields::Fields};
@@ -78,9 +79,25 @@ pub(crate) async fn parse(bytes: Vec<u8>) -> Result<Fields, ApiError> {
     }
 }
 
+/// The object in a body that is still needed as it came.
+pub(crate) async fn view(bytes: &Bytes) -> Result<Map<String, Value>, ApiError> {
+    if bytes.len() <= PARSE_ASIDE {
+        return map(bytes);
+    }
+    let bytes = bytes.clone();
+    match tokio::task::spawn_blocking(move || map(&bytes)).await {
+        Ok(map) => map,
+        Err(_) => Err(ApiError::Panic),
+    }
+}
+
 fn object(bytes: &[u8]) -> Result<Fields, ApiError> {
+    map(bytes).map(Fields::new)
+}
+
+fn map(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
     match serde_json::from_slice(bytes) {
-        Ok(Value::Object(map)) => Ok(Fields::new(map)),
+        Ok(Value::Object(map)) => Ok(map),
         Ok(other) => Err(ApiError::NotAnObject(crate::fields::kind(&other))),
         Err(error) => Err(ApiError::BadJson(error.to_string())),
     }

@@ -8,6 +8,7 @@ use axum::{
 };
 use engine::{AdapterChangeError, EngineError, ServedModel, SubmitError};
 use serde_json::{Value, json};
+use upstream::Failure;
 
 use crate::{admin::Refusal, image::ImageError, keep::StoreError};
 
@@ -78,6 +79,13 @@ pub(crate) enum ApiError {
     Engine(EngineError),
     #[error("the engine stopped before the answer was complete: see the log of the server")]
     EngineGone,
+    #[error("{0}")]
+    Upstream(Failure),
+    /// An upstream's own error, which the client is sent as it came. `said` may hold what a person wrote.
+    #[error("the upstream answered {status}: {said}")]
+    UpstreamSaid { status: StatusCode, said: String },
+    #[error("the upstream {upstream:?} answered with something that is no answer")]
+    UpstreamGarbage { upstream: String },
     #[error("the server failed while it handled the request: see its log")]
     Panic,
 }
@@ -182,6 +190,25 @@ impl ApiError {
             }
             Self::Engine(it) => (S::INTERNAL_SERVER_ERROR, SERVER, it.error_type()),
             Self::EngineGone => (S::INTERNAL_SERVER_ERROR, SERVER, "engine_gone"),
+            Self::Upstream(it) => match it {
+                Failure::UnknownModel { .. } => (S::NOT_FOUND, INVALID, "model_not_found"),
+                Failure::NoneUsable { .. } => {
+                    (S::SERVICE_UNAVAILABLE, SERVER, "upstream_unavailable")
+                }
+                Failure::Busy => (S::TOO_MANY_REQUESTS, "rate_limit_error", "upstream_busy"),
+                Failure::Unreachable { .. } => (S::BAD_GATEWAY, SERVER, "upstream_unreachable"),
+                Failure::Broken { .. } => (S::BAD_GATEWAY, SERVER, "upstream_broken"),
+                Failure::Late { .. } => (S::GATEWAY_TIMEOUT, SERVER, "upstream_timeout"),
+            },
+            Self::UpstreamSaid { status, .. } if status.is_client_error() => {
+                (*status, INVALID, "upstream_refused")
+            }
+            Self::UpstreamSaid { status, .. } if status.is_server_error() => {
+                (*status, SERVER, "upstream_error")
+            }
+            // In the middle of a stream, or where no answer of the API is.
+            Self::UpstreamSaid { .. } => (S::BAD_GATEWAY, SERVER, "upstream_error"),
+            Self::UpstreamGarbage { .. } => (S::BAD_GATEWAY, SERVER, "upstream_garbage"),
             Self::Panic => (S::INTERNAL_SERVER_ERROR, SERVER, "panic"),
         }
     }
@@ -193,7 +220,9 @@ impl ApiError {
             | Self::Unsupported { param, .. }
             | Self::Image { param, .. } => Some(param),
             Self::UnknownModel { param, .. } => Some(param),
-            Self::NoVision { .. } | Self::NoEmbeddings { .. } => Some("model"),
+            Self::NoVision { .. }
+            | Self::NoEmbeddings { .. }
+            | Self::Upstream(Failure::UnknownModel { .. }) => Some("model"),
             Self::NotStored => Some("completion_id"),
             Self::Store(StoreError::UnknownCursor) => Some("after"),
             _ => None,
@@ -239,7 +268,14 @@ impl IntoResponse for ApiError {
         let mut response = (self.status(), Json(self.body())).into_response();
         let headers = response.headers_mut();
         match self {
-            Self::QueueFull { .. } | Self::ShuttingDown | Self::Store(StoreError::Busy) => {
+            Self::Upstream(Failure::NoneUsable { retry_after }) => {
+                let seconds = upstream::error::seconds(&retry_after);
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            Self::QueueFull { .. }
+            | Self::ShuttingDown
+            | Self::Store(StoreError::Busy)
+            | Self::Upstream(Failure::Busy) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::WrongKey | Self::WrongApiKey => {
@@ -258,6 +294,12 @@ impl IntoResponse for ApiError {
 impl From<EngineError> for ApiError {
     fn from(it: EngineError) -> Self {
         Self::Engine(it)
+    }
+}
+
+impl From<Failure> for ApiError {
+    fn from(it: Failure) -> Self {
+        Self::Upstream(it)
     }
 }
 
@@ -347,6 +389,42 @@ mod tests {
         assert_eq!(check(ApiError::EngineGone, 500, SERVER, "engine_gone", None), Blame::Failed);
         assert_eq!(check(ApiError::BodyAborted, 400, INVALID, "body_aborted", None), Blame::Left);
 
+        let said = |status| ApiError::UpstreamSaid { status, said: "no".to_owned() };
+        let name = || "a".into();
+        let after = std::time::Duration::from_millis(1500);
+        let unknown = Failure::UnknownModel { model: "m".to_owned(), known: "n".to_owned() }.into();
+        let refused = [
+            check(unknown, 404, INVALID, "model_not_found", Some("model")),
+            check(Failure::Busy.into(), 429, "rate_limit_error", "upstream_busy", None),
+            check(said(StatusCode::CONFLICT), 409, INVALID, "upstream_refused", None),
+        ];
+        assert!(refused.iter().all(|it| *it == Blame::Refused));
+        let none = Failure::NoneUsable { retry_after: after };
+        let late = Failure::Late { upstream: name(), after };
+        let garbage = ApiError::UpstreamGarbage { upstream: "a".to_owned() };
+        let failed = [
+            check(none.into(), 503, SERVER, "upstream_unavailable", None),
+            check(
+                Failure::Unreachable { upstream: name() }.into(),
+                502,
+                SERVER,
+                "upstream_unreachable",
+                None,
+            ),
+            check(
+                Failure::Broken { upstream: name() }.into(),
+                502,
+                SERVER,
+                "upstream_broken",
+                None,
+            ),
+            check(late.into(), 504, SERVER, "upstream_timeout", None),
+            check(said(StatusCode::BAD_GATEWAY), 502, SERVER, "upstream_error", None),
+            check(said(StatusCode::OK), 502, SERVER, "upstream_error", None),
+            check(garbage, 502, SERVER, "upstream_garbage", None),
+        ];
+        assert!(failed.iter().all(|it| *it == Blame::Failed));
+
         let memory = ApiError::Engine(EngineError::OutOfMemory("no room".to_owned()));
         assert_eq!((memory.status().as_u16(), memory.blame()), (503, Blame::Failed));
         assert!(memory.is_critical());
@@ -361,5 +439,8 @@ mod tests {
         check(ApiError::ShuttingDown, header::RETRY_AFTER, "1");
         check(ApiError::BodyTooLarge { limit: 1 }, header::CONNECTION, "close");
         check(ApiError::WrongKey, header::WWW_AUTHENTICATE, "Bearer");
+        let retry_after = std::time::Duration::from_millis(1500);
+        check(Failure::NoneUsable { retry_after }.into(), header::RETRY_AFTER, "2");
+        check(Failure::Busy.into(), header::RETRY_AFTER, "1");
     }
 }

@@ -36,6 +36,10 @@ impl Fields {
         self.map.get(name).and_then(Value::as_str)
     }
 
+    pub(crate) fn peek(&self, name: &str) -> Option<&Value> {
+        self.map.get(name)
+    }
+
     pub(crate) fn peek_flag(&self, name: &str) -> bool {
         self.map.get(name).and_then(Value::as_bool).unwrap_or(false)
     }

@@ -1,6 +1,8 @@
 //! What a request has to have before anybody looks at it: a key, if the server has keys, and headers of a sensible size. Who has no
 //! key is answered 401, whatever was asked for; probes and scrapes need none.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Request, State},
     http::HeaderMap,
@@ -13,7 +15,7 @@ use crate::{
     error::ApiError,
     metrics,
     request_log::{Arrival, RequestLog},
-    state::App,
+    state::ChainFor,
 };
 
 const OPEN: [&str; 4] = ["/health", "/ping", "/version", metrics::ROUTE];
@@ -21,18 +23,31 @@ const OPEN: [&str; 4] = ["/health", "/ping", "/version", metrics::ROUTE];
 /// 64 KiB: eight times what proxies take by default.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
-pub(crate) async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Who may come in, and how those are told of who may not.
+#[derive(Clone)]
+pub(crate) struct Gate {
+    keys: Arc<[Key]>,
+    chain_for: ChainFor,
+}
+
+impl Gate {
+    pub(crate) fn new(keys: &[Key], chain_for: &ChainFor) -> Self {
+        Self { keys: keys.into(), chain_for: Arc::clone(chain_for) }
+    }
+}
+
+pub(crate) async fn check(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let error = if head_bytes(request.headers()) > HEAD_BYTES_MAX {
         ApiError::HeadTooLarge { limit: HEAD_BYTES_MAX }
-    } else if OPEN.contains(&path) || has_key(app.api_keys(), request.headers()) {
+    } else if OPEN.contains(&path) || has_key(&gate.keys, request.headers()) {
         return next.run(request).await;
     } else {
         ApiError::WrongApiKey
     };
     if let Some(route) = access::recorded(request.method(), path) {
         let (parts, _) = request.into_parts();
-        RequestLog::new(Arrival::new(app.chain_for(), &parts, route)).refuse(&error);
+        RequestLog::new(Arrival::new(&gate.chain_for, &parts, route)).refuse(&error);
     }
     error.into_response()
 }

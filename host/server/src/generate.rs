@@ -290,7 +290,7 @@ fn random() -> u64 {
 }
 
 /// Whether the text itself holds a placeholder by which one of the usual chat templates marks an image.
-fn has_vision_tag(text: &str) -> bool {
+pub(crate) fn has_vision_tag(text: &str) -> bool {
     const TAGS: [&str; 6] =
         ["<image>", "<|image|>", "<|image_pad|>", "<|vision_start|>", "<start_of_image>", "[IMG]"];
     TAGS.iter().any(|it| text.contains(it))

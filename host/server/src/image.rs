@@ -8,7 +8,7 @@ mod remote;
 
 use std::{fmt, io, io::Cursor, sync::Arc, time::Instant};
 
-use ::image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader};
+use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use base64::{
     DecodeError, Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
@@ -245,10 +245,47 @@ pub(crate) async fn decode_aside(
     }
 }
 
+/// The facts of an image that somebody else will decode: its header is read and nothing more.
+pub(crate) async fn inspect_aside(
+    encoded: Encoded,
+    limits: &Limits,
+    permits: &Arc<Semaphore>,
+) -> Result<ImageFacts, ImageError> {
+    let permit = Arc::clone(permits).acquire_owned().await.map_err(|_| ImageError::Stopped)?;
+    let limits = limits.clone();
+    let work = move || {
+        let _permit = permit;
+        let started = Instant::now();
+        let (bytes, base64_chars) = encoded.into_bytes(&limits)?;
+        open(&bytes, &limits).map(|(_, facts)| ImageFacts {
+            base64_chars,
+            decode_ms: started.elapsed().as_secs_f64() * 1e3,
+            ..facts
+        })
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(facts) => facts,
+        Err(error) if error.is_panic() => Err(ImageError::DecoderPanicked),
+        Err(_) => Err(ImageError::Stopped),
+    }
+}
+
 fn decode(encoded: Encoded, limits: &Limits) -> Result<Decoded, ImageError> {
     let started = Instant::now();
     let (bytes, base64_chars) = encoded.into_bytes(limits)?;
-    let mut reader = ImageReader::new(Cursor::new(bytes.as_slice()))
+    let (decoder, facts) = open(&bytes, limits)?;
+    let image = DynamicImage::from_decoder(decoder)
+        .map_err(|it| ImageError::from_decoder(it, facts.format, limits))?;
+    let decode_ms = started.elapsed().as_secs_f64() * 1e3;
+    Ok(Decoded { image, facts: ImageFacts { base64_chars, decode_ms, ..facts } })
+}
+
+/// Reads the header, and checks what it claims against the limits.
+fn open<'a>(
+    bytes: &'a [u8],
+    limits: &Limits,
+) -> Result<(impl ImageDecoder + use<'a>, ImageFacts), ImageError> {
+    let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|_| ImageError::UnknownFormat)?;
     let kind = reader.format().ok_or(ImageError::UnknownFormat)?;
@@ -268,22 +305,20 @@ fn decode(encoded: Encoded, limits: &Limits) -> Result<Decoded, ImageError> {
         return Err(ImageError::TooMuchMemory { limit: limits.image_alloc });
     }
     // The decoder of this format fills what is missing with grey and says nothing.
-    if kind == ImageFormat::Jpeg && mode::jpeg_is_cut(&bytes) {
+    if kind == ImageFormat::Jpeg && mode::jpeg_is_cut(bytes) {
         return Err(ImageError::Truncated { format });
     }
-    let mode = mode::of(kind, &bytes, decoder.original_color_type());
-    let image = DynamicImage::from_decoder(decoder)
-        .map_err(|it| ImageError::from_decoder(it, format, limits))?;
+    let mode = mode::of(kind, bytes, decoder.original_color_type());
     let facts = ImageFacts {
         width,
         height,
         mode,
         format,
-        base64_chars,
+        base64_chars: None,
         bytes: bytes.len(),
-        decode_ms: started.elapsed().as_secs_f64() * 1e3,
+        decode_ms: 0.0,
     };
-    Ok(Decoded { image, facts })
+    Ok((decoder, facts))
 }
 
 /// Pillow's name of a format that this build can decode.

@@ -11,6 +11,7 @@
 //!   form of an answer. `embeddings`, `tokens`, `models`, `adapters`, `health`: the others. `gate`, `key`: who may ask.
 //! - `stored`: completions that were stored, and the wish to have one stored; `keep`: what it asks of a store.
 //! - `image`: from base64 to pixels, with the facts that the log wants.
+//! - `front`: the same API in front of other servers.
 //! - `request_log`: the records of one request, with exactly one terminal record.
 //! - `error`: every answer that is not a success.
 //! - `meters`, `metrics`: for Prometheus. `admin`: what an operator sees and changes, behind a key; [`Control`] is what it asks.
@@ -26,6 +27,7 @@ mod completions;
 mod embeddings;
 mod error;
 mod fields;
+mod front;
 mod gate;
 mod generate;
 mod health;
@@ -55,20 +57,22 @@ use axum::{
 };
 use engine::EngineHandle;
 
-use self::state::App;
 pub use self::{
     admin::{Control, Refusal, admin_router},
+    front::front_router,
     keep::{Changed, CompletionStore, Listing, Page, Paging, StoreError, StoredCompletion},
     key::Key,
     limits::Limits,
     serve::serve,
     state::{ChainFor, Chosen, Config, RouteRequest, Storing},
 };
+use self::{gate::Gate, state::App};
 
 /// All routes over one engine. `chain_for` names the chain of plugins that a request's records run through; it is asked
 /// once a request.
 pub fn router(engine: EngineHandle, config: Config, chain_for: ChainFor) -> Router {
     let runtime_adapters = config.runtime_adapters;
+    let gate = Gate::new(&config.api_keys, &chain_for);
     let app = App::new(engine, config, chain_for);
     let adapters = Router::new()
         .route(adapters::LOAD, post(adapters::load))
@@ -92,7 +96,7 @@ pub fn router(engine: EngineHandle, config: Config, chain_for: ChainFor) -> Rout
         .route(metrics::ROUTE, get(metrics::metrics))
         .fallback(access::unknown_route)
         .method_not_allowed_fallback(access::wrong_method)
-        .layer(middleware::from_fn_with_state(app.clone(), gate::check))
+        .layer(middleware::from_fn_with_state(gate, gate::check))
         .layer(middleware::from_fn(access::access))
         .with_state(app)
 }

@@ -6,6 +6,7 @@
 //! stream. It knows no HTTP body and no engine.
 
 mod content;
+mod relayed;
 mod stored;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -19,7 +20,11 @@ use axum::{
 use record::{event, field};
 use tracing::Span;
 
-pub(crate) use self::{content::PromptFacts, stored::Answer};
+pub(crate) use self::{
+    content::PromptFacts,
+    relayed::{Relayed, SentParams, Spoken},
+    stored::Answer,
+};
 use crate::{
     completions, embeddings,
     error::{ApiError, Blame},
@@ -118,6 +123,9 @@ struct Facts {
     prefill_ms: Option<f64>,
     decode_ms: Option<f64>,
     store: Option<&'static str>,
+    /// The upstream that a request was passed on to.
+    upstream: Option<Arc<str>>,
+    attempts: Option<u64>,
     /// Set when the head of the answer went out before its end was known.
     status: Option<StatusCode>,
 }
@@ -228,6 +236,8 @@ impl RequestLog {
             { field::HTTP_RESPONSE_STATUS_CODE } = u64::from(status.as_u16()),
             { field::RESPONSE_ID } = self.facts.response_id.as_deref(),
             { field::RESPONSE_MODEL } = self.facts.served.as_deref(),
+            { field::UPSTREAM_NAME } = self.facts.upstream.as_deref(),
+            { field::UPSTREAM_ATTEMPTS } = self.facts.attempts,
         );
         self.sum_up("finished", status.as_u16(), None);
     }
@@ -279,6 +289,8 @@ impl RequestLog {
             { field::EXCEPTION_MESSAGE } = message.as_str(),
             { field::HTTP_RESPONSE_STATUS_CODE } = u64::from(status),
             { field::EXCEPTION_STACKTRACE } = stack,
+            { field::UPSTREAM_NAME } = self.facts.upstream.as_deref(),
+            { field::UPSTREAM_ATTEMPTS } = self.facts.attempts,
         );
         self.sum_up("failed", status, Some(error.code()));
     }
@@ -342,6 +354,8 @@ impl RequestLog {
             { field::RETRY_COUNT } = retry_count(&self.arrival.headers),
             { field::TRACE_ID } = self.arrival.trace.as_ref().map(Trace::id),
             { field::SPAN_ID } = self.arrival.trace.as_ref().map(Trace::span),
+            { field::UPSTREAM_NAME } = facts.upstream.as_deref(),
+            { field::UPSTREAM_ATTEMPTS } = facts.attempts,
         );
     }
 }

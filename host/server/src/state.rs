@@ -128,10 +128,6 @@ impl App {
         &self.0.config.served_model_names
     }
 
-    pub(crate) fn api_keys(&self) -> &[Key] {
-        &self.0.config.api_keys
-    }
-
     pub(crate) fn ignore_unsupported(&self) -> bool {
         self.0.config.ignore_unsupported
     }

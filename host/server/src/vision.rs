@@ -36,12 +36,12 @@ use crate::{
 pub(crate) const ROUTE: &str = "/vision";
 
 /// Greedy: the same image and prompt give the same answer, which is what people who debug image analysis want.
-const DEFAULTS: Defaults = Defaults { max_tokens: Some(512), temperature: 0.0 };
+pub(crate) const DEFAULTS: Defaults = Defaults { max_tokens: Some(512), temperature: 0.0 };
 
 #[derive(Debug)]
-struct VisionRequest {
-    model: Option<String>,
-    draft: Draft,
+pub(crate) struct VisionRequest {
+    pub(crate) model: Option<String>,
+    pub(crate) draft: Draft,
 }
 
 pub(crate) async fn vision(State(app): State<App>, request: Request) -> Response {
@@ -68,13 +68,7 @@ async fn answer(
     let limits = app.limits();
     let bytes = body::read(&parts.headers, body, limits).await?;
     log.body(bytes.len());
-    let (mut fields, files) = if is_image(parts) {
-        (query(&parts.uri)?, vec![("body".to_owned(), bytes)])
-    } else if let Some(boundary) = form::boundary(&parts.headers) {
-        form::read(bytes, boundary, limits).await?
-    } else {
-        (body::parse(bytes).await?, Vec::new())
-    };
+    let (mut fields, files) = read(parts, bytes, limits).await?;
     log.received(fields.peek_text("model"), false);
 
     let request = VisionRequest::take(&mut fields, files, limits)?;
@@ -114,6 +108,21 @@ async fn answer(
     Ok(value)
 }
 
+/// The fields of a request in each of its forms, and the files that came beside them, each under the name of its parameter.
+pub(crate) async fn read(
+    parts: &Parts,
+    bytes: Vec<u8>,
+    limits: &Limits,
+) -> Result<(Fields, Vec<(String, Vec<u8>)>), ApiError> {
+    if is_image(parts) {
+        Ok((query(&parts.uri)?, vec![("body".to_owned(), bytes)]))
+    } else if let Some(boundary) = form::boundary(&parts.headers) {
+        form::read(bytes, boundary, limits).await
+    } else {
+        Ok((body::parse(bytes).await?, Vec::new()))
+    }
+}
+
 /// Rounded as the log's own lines are, so that the two agree.
 fn timings(finished: &Finished, total_ms: f64) -> Value {
     json!({
@@ -123,7 +132,7 @@ fn timings(finished: &Finished, total_ms: f64) -> Value {
     })
 }
 
-fn describe(image: &ImageFacts) -> Value {
+pub(crate) fn describe(image: &ImageFacts) -> Value {
     json!({"width": image.width, "height": image.height, "mode": image.mode})
 }
 
@@ -158,7 +167,7 @@ fn from_texts(pairs: Vec<(String, String)>) -> Fields {
 
 impl VisionRequest {
     /// `files` came as such, each under the name of its parameter.
-    fn take(
+    pub(crate) fn take(
         fields: &mut Fields,
         files: Vec<(String, Vec<u8>)>,
         limits: &Limits,

@@ -38,7 +38,7 @@ const MIGRATIONS: [&str; 1] = ["
 "];
 
 /// Another process may look into the database with tools of its own; it is waited for so long.
-const BUSY: Duration = Duration::from_secs(5);
+pub(crate) const BUSY: Duration = Duration::from_secs(5);
 /// A file up to this size is checked whole when it is opened: that takes less than a second.
 const CHECKED_BYTES: u64 = 128 << 20;
 /// Bytes that the write-ahead log keeps on disk when it is empty.

@@ -255,9 +255,10 @@ impl Writer {
     /// Moves the write-ahead log into the database. Readers may be in the way: then the next one does it.
     fn empty_log(&self) {
         // Readers that never pause must not hold up the writer.
-        let moved = self.connection.busy_timeout(LOG_WAIT).and_then(|()| {
-            self.connection.pragma(None, "wal_checkpoint", "TRUNCATE", |_| Ok(()))
-        });
+        let moved = self
+            .connection
+            .busy_timeout(LOG_WAIT)
+            .and_then(|()| self.connection.pragma(None, "wal_checkpoint", "TRUNCATE", |_| Ok(())));
         let moved = moved.and(self.connection.busy_timeout(crate::schema::BUSY));
         if let Err(error) = moved {
             notice(format!("the store's write-ahead log stays as it is: {error}"));

@@ -1,0 +1,297 @@
+//! What an answer says, collected from the parts of a stream or taken out of a whole one. Servers differ in what they leave out;
+//! what makes no sense is skipped.
+
+use serde_json::{Value, json};
+
+use crate::request_log::Spoken;
+
+/// 8 MiB of text, tool calls included: over a million tokens. What is longer is counted and cut.
+const TEXT_MAX: usize = 8 << 20;
+
+/// Choices that are told apart, as many as the API lets a client ask for; also tool calls in one of them.
+const PARTS_MAX: usize = 128;
+
+/// Longer ones are no ids.
+const ID_CHARS: usize = 128;
+
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    choices: Vec<Choice>,
+    /// Bytes that may still be collected are `TEXT_MAX` less these.
+    bytes: usize,
+    /// All characters of text, those that were cut as well.
+    chars: u64,
+    chars_cut: u64,
+    pub(super) id: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) finish_reason: Option<&'static str>,
+    pub(super) input_tokens: Option<u64>,
+    pub(super) output_tokens: Option<u64>,
+    /// What an upstream says that went wrong, in place of an answer or of its end.
+    pub(super) error: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Choice {
+    text: String,
+    calls: Vec<ToolCall>,
+}
+
+#[derive(Debug, Default)]
+struct ToolCall {
+    name: String,
+    arguments: String,
+}
+
+impl Heard {
+    /// Takes in a whole answer, or the data of one event. The text of the first choice that was new is given back.
+    pub(super) fn take(&mut self, value: &Value) -> String {
+        let mut fresh = String::new();
+        let text = |name: &str| value.get(name).and_then(Value::as_str);
+        if self.id.is_none() {
+            self.id = text("id").filter(|it| is_id(it)).map(str::to_owned);
+        }
+        if self.model.is_none() {
+            self.model = text("model").map(str::to_owned);
+        }
+        if let Some(usage) = value.get("usage").filter(|it| it.is_object()) {
+            let tokens = |name: &str| usage.get(name).and_then(Value::as_u64);
+            self.input_tokens = tokens("prompt_tokens").or(self.input_tokens);
+            self.output_tokens = tokens("completion_tokens").or(self.output_tokens);
+        }
+        if let Some(error) = value.get("error").filter(|it| !it.is_null()) {
+            self.error = Some(error_text(error));
+        }
+        let choices = value.get("choices").and_then(Value::as_array);
+        for (at, choice) in choices.into_iter().flatten().enumerate() {
+            let index = choice.get("index").and_then(Value::as_u64).unwrap_or(at as u64);
+            self.choice(usize::try_from(index).unwrap_or(PARTS_MAX), choice, &mut fresh);
+        }
+        fresh
+    }
+
+    fn choice(&mut self, index: usize, choice: &Value, fresh: &mut String) {
+        if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
+            self.finish_reason = Some(known_reason(reason));
+        }
+        let said = choice.get("delta").or_else(|| choice.get("message")).unwrap_or(choice);
+        let text = ["content", "refusal", "text"].iter().find_map(|it| said.get(*it)?.as_str());
+        if let Some(text) = text {
+            self.add(index, text, fresh);
+        }
+        let calls = said.get("tool_calls").and_then(Value::as_array);
+        for (at, call) in calls.into_iter().flatten().enumerate() {
+            let place = call.get("index").and_then(Value::as_u64).unwrap_or(at as u64);
+            self.call(index, usize::try_from(place).unwrap_or(PARTS_MAX), call);
+        }
+    }
+
+    fn add(&mut self, index: usize, text: &str, fresh: &mut String) {
+        let chars = text.chars().count() as u64;
+        self.chars += chars;
+        let text = self.room_for(text);
+        match self.part(index) {
+            Some(choice) => {
+                choice.text.push_str(text);
+                if index == 0 {
+                    fresh.push_str(text);
+                }
+                self.chars_cut += chars - text.chars().count() as u64;
+            }
+            None => self.chars_cut += chars,
+        }
+    }
+
+    fn call(&mut self, index: usize, place: usize, call: &Value) {
+        let Some(function) = call.get("function") else { return };
+        let text = |name: &str| function.get(name).and_then(Value::as_str).unwrap_or_default();
+        let (name, arguments) = (self.room_for(text("name")), text("arguments"));
+        let arguments = self.room_for(arguments);
+        let Some(choice) = self.part(index) else { return };
+        if place >= PARTS_MAX {
+            return;
+        }
+        if choice.calls.len() <= place {
+            choice.calls.resize_with(place + 1, ToolCall::default);
+        }
+        choice.calls[place].name.push_str(name);
+        choice.calls[place].arguments.push_str(arguments);
+    }
+
+    fn part(&mut self, index: usize) -> Option<&mut Choice> {
+        if index >= PARTS_MAX {
+            return None;
+        }
+        if self.choices.len() <= index {
+            self.choices.resize_with(index + 1, Choice::default);
+        }
+        self.choices.get_mut(index)
+    }
+
+    /// As much of a text as may still be kept.
+    fn room_for<'a>(&mut self, text: &'a str) -> &'a str {
+        let end = text.floor_char_boundary(TEXT_MAX.saturating_sub(self.bytes));
+        self.bytes += end;
+        &text[..end]
+    }
+
+    /// Characters that came so far.
+    pub(super) fn chars(&self) -> usize {
+        usize::try_from(self.chars).unwrap_or(usize::MAX)
+    }
+
+    /// The texts of all choices, joined by line ends, with a mark where they were cut.
+    pub(super) fn text(&self) -> String {
+        let texts: Vec<&str> = self.choices.iter().map(|it| it.text.as_str()).collect();
+        let mut text = texts.join("\n");
+        if self.chars_cut > 0 {
+            text += &format!("…(+{})", self.chars_cut);
+        }
+        text
+    }
+
+    /// JSON of the calls of all choices.
+    pub(super) fn tool_calls(&self) -> Option<String> {
+        let calls: Vec<Value> = self
+            .choices
+            .iter()
+            .flat_map(|it| &it.calls)
+            .map(|it| json!({"name": it.name, "arguments": it.arguments}))
+            .collect();
+        (!calls.is_empty()).then(|| Value::Array(calls).to_string())
+    }
+
+    pub(super) fn spoken<'a>(&self, text: &'a str, tool_calls: Option<&'a str>) -> Spoken<'a> {
+        Spoken { text, chars: self.chars, tool_calls, finish_reason: self.finish_reason }
+    }
+}
+
+/// An id stands on every line of some logs, so it has to look like one.
+fn is_id(text: &str) -> bool {
+    let is_symbol = |it: u8| it.is_ascii_alphanumeric() || b"-_.:".contains(&it);
+    (1..=ID_CHARS).contains(&text.len()) && text.bytes().all(is_symbol)
+}
+
+/// A closed set: the reason is metadata, so a text from elsewhere can't stand in its place.
+fn known_reason(reason: &str) -> &'static str {
+    const KNOWN: [&str; 7] =
+        ["stop", "length", "tool_calls", "content_filter", "function_call", "abort", "error"];
+    KNOWN.into_iter().find(|it| *it == reason).unwrap_or("other")
+}
+
+/// What the error object of an upstream says. It may repeat what a person wrote, so it is content.
+pub(super) fn error_text(error: &Value) -> String {
+    const CHARS: usize = 1000;
+    let text = |name: &str| match error.get(name) {
+        Some(Value::String(it)) => Some(it.clone()),
+        Some(it @ Value::Number(_)) => Some(it.to_string()),
+        _ => None,
+    };
+    let message = text("message").unwrap_or_else(|| match error {
+        Value::String(it) => it.clone(),
+        other => other.to_string(),
+    });
+    let message: String = message.chars().take(CHARS).collect();
+    match text("code").or_else(|| text("type")) {
+        Some(code) => format!("{message} ({})", code.chars().take(CHARS).collect::<String>()),
+        None => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(values: &[Value]) -> Heard {
+        let mut heard = Heard::default();
+        for it in values {
+            heard.take(it);
+        }
+        heard
+    }
+
+    fn delta(index: usize, text: &str) -> Value {
+        json!({"id": "chatcmpl-1", "model": "m", "choices": [{"index": index, "delta": {"content": text}}]})
+    }
+
+    #[test]
+    fn a_stream_and_a_whole_answer_say_the_same() {
+        let usage = json!({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5});
+        let stream = [
+            delta(0, "안"),
+            delta(0, "녕"),
+            json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": null}),
+            json!({"choices": [], "usage": usage}),
+        ];
+        let whole = json!({"id": "chatcmpl-1", "model": "m", "usage": usage,
+            "choices": [{"message": {"role": "assistant", "content": "안녕"}, "finish_reason": "stop"}]});
+        let completion = json!({"id": "chatcmpl-1", "model": "m", "usage": usage,
+            "choices": [{"text": "안녕", "finish_reason": "stop"}]});
+        for heard in [heard(&stream), heard(&[whole]), heard(&[completion])] {
+            assert_eq!(heard.text(), "안녕");
+            assert_eq!((heard.chars(), heard.finish_reason), (2, Some("stop")));
+            assert_eq!((heard.input_tokens, heard.output_tokens), (Some(3), Some(2)));
+            assert_eq!(heard.id.as_deref(), Some("chatcmpl-1"));
+            assert_eq!(heard.tool_calls(), None);
+        }
+    }
+
+    #[test]
+    fn choices_are_told_apart_and_only_the_first_is_given_back() {
+        let mut heard = Heard::default();
+        assert_eq!(heard.take(&delta(0, "a")), "a");
+        assert_eq!(heard.take(&delta(1, "x")), "");
+        assert_eq!(heard.take(&delta(0, "b")), "b");
+        assert_eq!(heard.take(&delta(4000, "far")), "");
+        assert_eq!(heard.text(), "ab\nx…(+3)");
+    }
+
+    #[test]
+    fn tool_calls_are_put_together() {
+        let call = |value: Value| json!({"choices": [{"delta": {"tool_calls": [value]}}]});
+        let heard = heard(&[
+            call(json!({"index": 0, "id": "c", "function": {"name": "weather", "arguments": ""}})),
+            call(json!({"index": 0, "function": {"arguments": "{\"city\":"}})),
+            call(json!({"index": 0, "function": {"arguments": "\"서울\"}"}})),
+            call(json!({"index": 4000, "function": {"name": "far"}})),
+            call(json!({"index": 1})),
+        ]);
+        let expected = r#"[{"name":"weather","arguments":"{\"city\":\"서울\"}"}]"#;
+        assert_eq!(heard.tool_calls().as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn a_text_without_end_is_counted_and_cut() {
+        let mut heard = Heard::default();
+        let megabyte = "가".repeat(350_000);
+        for _ in 0..12 {
+            heard.take(&delta(0, &megabyte));
+        }
+        assert_eq!(heard.chars(), 12 * 350_000);
+        let text = heard.text();
+        let kept = text.chars().filter(|it| *it == '가').count();
+        assert!(text.len() <= TEXT_MAX + 32 && kept == TEXT_MAX / 3, "{kept}");
+        assert!(text.ends_with(&format!("…(+{})", 12 * 350_000 - kept)));
+    }
+
+    #[test]
+    fn what_is_metadata_comes_from_a_closed_set() {
+        let heard = heard(&[json!({
+            "id": "call ada@example.org", "choices": [{"finish_reason": "because ada@example.org"}],
+        })]);
+        assert_eq!((heard.id, heard.finish_reason), (None, Some("other")));
+    }
+
+    #[test]
+    fn errors_are_told_in_whichever_form_they_have() {
+        let check = |error: Value, expected: &str| {
+            assert_eq!(heard(&[json!({"error": error})]).error.as_deref(), Some(expected));
+        };
+        check(json!({"message": "no", "type": "t", "code": "c"}), "no (c)");
+        check(json!({"message": "no", "type": "t", "code": null}), "no (t)");
+        check(json!({"message": "no", "code": 400}), "no (400)");
+        check(json!("no"), "no");
+        check(json!({"detail": 1}), r#"{"detail":1}"#);
+        assert_eq!(heard(&[json!({"error": null})]).error, None);
+    }
+}
