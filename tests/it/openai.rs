@@ -166,9 +166,10 @@ fn a_bad_request_is_told_what_is_wrong_with_it() {
     );
 
     check_error(&server.get("/nowhere"), 404, "unknown_route", None);
-    let answer = server.get(CHAT);
+    check_error(&server.get(CHAT), 404, "no_store", None);
+    let answer = server.send("PUT", CHAT, &[], b"{}");
     check_error(&answer, 405, "method_not_allowed", None);
-    assert_eq!(answer.header("allow"), "POST");
+    assert_eq!(answer.header("allow"), "POST,GET,HEAD");
     assert_eq!(server.get("/health").status, 200);
     server.stop();
 

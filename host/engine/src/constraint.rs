@@ -204,7 +204,8 @@ fn compile(factory: &ParserFactory, constraint: &Constraint) -> Result<Matcher, 
     }
 }
 
-/// A schema as it stands in a grammar: at most one space after a comma and a colon, and none elsewhere: a model that may write white space may do so for ever.
+/// A schema as it stands in a grammar: at most one space after a comma and a colon, and none elsewhere, since a model that
+/// may write white space may do so for ever.
 /// A schema that says more about its form keeps it.
 pub fn json_in_grammar(mut schema: Value) -> Value {
     let form = json!({

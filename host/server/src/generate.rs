@@ -5,15 +5,15 @@ use std::{sync::Arc, time::Duration};
 
 use engine::{Event, Finished, Job, Message, Part, Prompt, ServedModel, SubmitError, TokenLogprob};
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use crate::{
     choices::Choices,
+    compile,
     error::ApiError,
     image::{Encoded, ImageFacts, decode_aside, fetch_aside},
     json_verdict::judge,
     models,
-    output::{Form, Output},
+    output::Output,
     params::Params,
     request_log::{Answer as Stored, PromptFacts, RequestLog},
     state::App,
@@ -166,7 +166,7 @@ pub(crate) async fn start(
     let max_tokens = params.max_tokens.or(defaults.max_tokens);
     log.params(&params, max_tokens.unwrap_or(model.context), temperature);
     if let Some(form) = &params.form {
-        compile(app, &model.name, form).await?;
+        compile::ahead(app, &model.name, form).await?;
     }
 
     let per_prompt = params.choices.unwrap_or(1);
@@ -209,30 +209,6 @@ fn texts(app: &App, model: &str, draft: &Draft) -> Vec<String> {
         other => other.text(),
     };
     draft.prompts.iter().map(text).collect()
-}
-
-/// Sees to it that the engine need not compile, which may take a second and would keep other jobs waiting.
-async fn compile(app: &App, model: &str, form: &Form) -> Result<(), ApiError> {
-    let permit = Arc::clone(app.compilers()).acquire_owned().await;
-    let permit = permit.map_err(|_| ApiError::ShuttingDown)?;
-    let (engine, model, constraint) =
-        (app.engine().clone(), model.to_owned(), form.constraint.clone());
-    let work = tokio::task::spawn_blocking(move || {
-        // Held until the work is over, also when nobody waits for it any more.
-        let _permit = permit;
-        engine.check_constraint(&model, &constraint)
-    });
-    let limit = app.limits().compile_time;
-    match timeout(limit, work).await {
-        Ok(Ok(Ok(()))) => Ok(()),
-        Ok(Ok(Err(error))) => Err(ApiError::invalid(form.param, error.to_string())),
-        Ok(Err(_)) => Err(ApiError::Panic),
-        Err(_) => {
-            let reason =
-                format!("takes longer than {} s to compile: make it simpler", limit.as_secs());
-            Err(ApiError::invalid(form.param, reason))
-        }
-    }
 }
 
 async fn messages(

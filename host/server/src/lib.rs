@@ -23,6 +23,7 @@ mod admin;
 mod body;
 mod chat;
 mod choices;
+mod compile;
 mod completions;
 mod embeddings;
 mod error;

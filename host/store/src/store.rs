@@ -106,7 +106,8 @@ impl Store {
         self.readers.ask(|it| read::messages(it, id, paging))
     }
 
-    /// Removes a completion. The answer says whether there was one; when it is given, nothing of it is in the file.
+    /// Removes a completion. The answer says whether there was one. When it is given, nothing of it is on the disk, unless
+    /// others were reading all the while: then its pages stay in the write-ahead log until that is next emptied.
     ///
     /// # Errors
     /// When it could not be removed in time.

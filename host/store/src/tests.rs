@@ -566,6 +566,15 @@ fn a_damaged_database_is_refused_at_the_start() {
     assert!(matches!(opened, Err(OpenError::Damaged { .. })), "{opened:?}");
 }
 
+/// A failure ends the readers too.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn pages_are_whole_while_others_write() {
     let mut scene = Scene::new(64 * MIB);
@@ -592,6 +601,7 @@ fn pages_are_whole_while_others_write() {
                 })
             })
             .collect();
+        let ends = Ends(&over);
         for it in 0..200 {
             let id = format!("c{it}");
             let messages = vec![("user", vec![Some("x".to_owned())]); 2];
@@ -602,7 +612,7 @@ fn pages_are_whole_while_others_write() {
                 scene.store.delete(&format!("c{}", it - 5)).unwrap();
             }
         }
-        over.store(true, Relaxed);
+        drop(ends);
         let seen: usize = readers.into_iter().map(|it| it.join().unwrap()).sum();
         assert!(seen > 0);
     });

@@ -236,8 +236,8 @@ impl Relay {
             return rest;
         }
         let failure = Failure::Broken { upstream: self.upstream.as_str().into() };
-        let error = self.fail(&failure.into());
-        [rest, error].concat().into()
+        // What is left of a line would be nothing that a client could read.
+        self.fail(&failure.into())
     }
 
     /// The status went out long ago: an error is an event of the stream. It ends the one that broke off.
