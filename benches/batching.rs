@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let shape = if smoke { checkpoint::TINY } else { checkpoint::SMALL };
     checkpoint::write(folder.path(), shape)?;
-    let (rounds, tokens) = if smoke { (1, 4) } else { (3, 48) };
+    let (rounds, tokens) = if smoke { (1, 4) } else { (3, 32) };
     say(&format!(
         "{} parameters wide {}, {} layers, f32, threads {}",
         if smoke { "a tiny model," } else { "a model of 135M" },

@@ -1,6 +1,7 @@
-//! LoRA adapters as PEFT saves them, merged into the weights when a model is loaded: `W += (alpha / r) · B · A`.
+//! LoRA adapters as PEFT saves them: `y += (alpha / r) · B · A · x`, beside weights that stay as they are.
 //!
-//! What can't be merged exactly is refused: an adapter that is half applied answers, and answers wrongly.
+//! What can't be applied exactly is refused: an adapter that is half applied answers, and answers wrongly. Which modules a model
+//! has is not known here.
 
 #[cfg(test)]
 mod tests;
@@ -21,13 +22,13 @@ const STEM: &str = "adapter_model";
 /// PEFT wraps a model twice.
 const PREFIX: &str = "base_model.model.";
 
-/// Why an adapter cannot be merged.
+/// Why an adapter cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AdapterError {
     #[error("adapter_config.json is wrong: {0}")]
     Config(String),
-    #[error("it uses {0}, which cannot be merged; train it without")]
+    #[error("it uses {0}, which is not supported; train it without")]
     Unsupported(String),
     #[error("it holds tensor {0}, which is no part of a LoRA")]
     UnknownTensor(String),
@@ -37,12 +38,12 @@ pub enum AdapterError {
     Unpaired(String),
     #[error("its pair for {module} makes {found:?}, and the model has {expected:?} there")]
     Shape { module: String, expected: Vec<usize>, found: Vec<usize> },
+    #[error("the two halves of its pair for {0} do not fit together")]
+    Pair(String),
+    #[error("it changes {0}, which is no linear layer of the decoder; train it without")]
+    OutsideDecoder(String),
     #[error("it changes nothing in the model")]
     Empty,
-    #[error(
-        "GGUF weights are quantized and cannot be changed; use the safetensors folder of the model"
-    )]
-    Quantized,
     #[error("{0}")]
     Weights(String),
 }
@@ -53,9 +54,9 @@ impl From<candle_core::Error> for AdapterError {
     }
 }
 
-/// What merging needs of adapter_config.json.
+/// What is needed of adapter_config.json.
 #[derive(Debug, PartialEq)]
-pub(crate) struct LoraConfig {
+struct LoraConfig {
     alpha: f64,
     /// Other alphas for some modules, by the end of their names.
     alphas: Vec<(String, f64)>,
@@ -63,18 +64,29 @@ pub(crate) struct LoraConfig {
     rslora: bool,
 }
 
-/// Merges the adapter in `files` into `tensors`, and returns how many modules it changed. `canonical` gives names their one
-/// spelling in the model's family.
-pub(crate) fn merge(
-    files: &Files,
-    tensors: &mut HashMap<String, Tensor>,
-    canonical: fn(&str) -> String,
-    device: &Device,
-) -> Result<usize, AdapterLoadError> {
-    let config = LoraConfig::new(&files.required_json(CONFIG_FILE)?)?;
-    // In f32 whatever the model is kept in: the sums are small.
-    let lora = files.tensors(STEM, device, DType::F32)?;
-    Ok(config.merge(&lora, tensors, canonical)?)
+/// An adapter that was read, and that no model has looked at yet.
+pub(crate) struct Lora {
+    /// In the order of their names.
+    pub(crate) changes: Vec<Change>,
+}
+
+/// What an adapter does to one module: `y += scale · B · A · x`.
+pub(crate) struct Change {
+    /// As PEFT names it, without its own prefix.
+    pub(crate) module: String,
+    /// (rank, inputs), in `f32`.
+    pub(crate) a: Tensor,
+    /// (outputs, rank), in `f32`.
+    pub(crate) b: Tensor,
+    pub(crate) scale: f64,
+}
+
+impl Lora {
+    pub(crate) fn read(files: &Files) -> Result<Self, AdapterLoadError> {
+        let config = LoraConfig::new(&files.required_json(CONFIG_FILE)?)?;
+        let tensors = files.tensors(STEM, &Device::Cpu, DType::F32)?;
+        Ok(Self { changes: config.changes(tensors)? })
+    }
 }
 
 /// An adapter's own error, or one of its files'.
@@ -84,6 +96,12 @@ pub(crate) enum AdapterLoadError {
     Adapter(#[from] AdapterError),
     #[error(transparent)]
     Load(#[from] LoadError),
+}
+
+impl From<candle_core::Error> for AdapterLoadError {
+    fn from(error: candle_core::Error) -> Self {
+        Self::Adapter(error.into())
+    }
 }
 
 impl AdapterLoadError {
@@ -100,7 +118,7 @@ impl AdapterLoadError {
 }
 
 impl LoraConfig {
-    pub(crate) fn new(config: &Value) -> Result<Self, AdapterError> {
+    fn new(config: &Value) -> Result<Self, AdapterError> {
         let kind = config.get("peft_type").and_then(Value::as_str).unwrap_or("(none)");
         if kind != "LORA" {
             return Err(AdapterError::Unsupported(format!("peft_type {kind}")));
@@ -148,64 +166,40 @@ impl LoraConfig {
         Ok(Self { alpha, alphas, rslora })
     }
 
-    /// Merges pairs `….lora_A.weight` (rank, in) and `….lora_B.weight` (out, rank) into weights (out, in).
-    pub(crate) fn merge(
-        &self,
-        lora: &HashMap<String, Tensor>,
-        tensors: &mut HashMap<String, Tensor>,
-        canonical: fn(&str) -> String,
-    ) -> Result<usize, AdapterError> {
+    /// Puts pairs `….lora_A.weight` (rank, inputs) and `….lora_B.weight` (outputs, rank) together.
+    fn changes(&self, mut tensors: HashMap<String, Tensor>) -> Result<Vec<Change>, AdapterError> {
         // In a fixed order, so that of two problems it is always the same one that is told.
-        let mut names: Vec<&String> = lora.keys().collect();
+        let mut names: Vec<String> = tensors.keys().cloned().collect();
         names.sort_unstable();
-        let mut merged = 0;
+        let mut changes = Vec::new();
         for name in names {
-            let path = name.strip_prefix(PREFIX).unwrap_or(name);
+            let path = name.strip_prefix(PREFIX).unwrap_or(&name);
             let Some(module) = path.strip_suffix(".lora_A.weight") else {
                 let Some(module) = path.strip_suffix(".lora_B.weight") else {
-                    return Err(AdapterError::UnknownTensor(name.clone()));
+                    return Err(AdapterError::UnknownTensor(name));
                 };
-                if !lora.contains_key(&name.replace("lora_B", "lora_A")) {
+                // Its other half comes first and takes it out.
+                if tensors.contains_key(&name) {
                     return Err(AdapterError::Unpaired(module.to_owned()));
                 }
                 continue;
             };
-            let a = &lora[name];
-            let b = lora
-                .get(&name.replace("lora_A", "lora_B"))
-                .ok_or_else(|| AdapterError::Unpaired(module.to_owned()))?;
-            let target = canonical(&format!("{module}.weight"));
-            let weight = tensors
-                .get(&target)
-                .ok_or_else(|| AdapterError::UnknownTarget(module.to_owned()))?;
-            let changed = self.add(module, weight, a, b)?;
-            tensors.insert(target, changed);
-            merged += 1;
+            let pair = (tensors.remove(&name), tensors.remove(&name.replace("lora_A", "lora_B")));
+            let (Some(a), Some(b)) = pair else {
+                return Err(AdapterError::Unpaired(module.to_owned()));
+            };
+            let rank = match (a.dims(), b.dims()) {
+                (&[rank, _], &[_, other]) if rank == other && rank > 0 => rank,
+                _ => return Err(AdapterError::Pair(module.to_owned())),
+            };
+            changes.push(Change {
+                module: module.to_owned(),
+                a,
+                b,
+                scale: self.scale(module, rank),
+            });
         }
-        if merged == 0 { Err(AdapterError::Empty) } else { Ok(merged) }
-    }
-
-    fn add(
-        &self,
-        module: &str,
-        weight: &Tensor,
-        a: &Tensor,
-        b: &Tensor,
-    ) -> Result<Tensor, AdapterError> {
-        let mismatch = |found: Vec<usize>| AdapterError::Shape {
-            module: module.to_owned(),
-            expected: weight.dims().to_vec(),
-            found,
-        };
-        let (&[rank, inputs], &[outputs, b_rank]) = (a.dims(), b.dims()) else {
-            return Err(mismatch([a.dims(), b.dims()].concat()));
-        };
-        if rank != b_rank || rank == 0 || weight.dims() != [outputs, inputs] {
-            return Err(mismatch(vec![outputs, inputs]));
-        }
-        let change = (b.matmul(a)? * self.scale(module, rank))?;
-        let sum = (weight.to_dtype(DType::F32)? + change)?;
-        Ok(sum.to_dtype(weight.dtype())?)
+        if changes.is_empty() { Err(AdapterError::Empty) } else { Ok(changes) }
     }
 
     fn scale(&self, module: &str, rank: usize) -> f64 {

@@ -6,17 +6,22 @@ mod tests;
 use std::{
     borrow::Cow,
     collections::{BTreeSet, HashMap},
-    fs, io,
+    fs::{self, File},
+    io::{self, Read},
     path::PathBuf,
 };
 
 use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::Metadata;
 use serde_json::Value;
 
 use crate::{config::EmbeddedFile, error::LoadError};
 
 /// Everything but weights is read into memory at once. The largest tokenizers have 40 MB.
 const MAX_TEXT_BYTES: u64 = 256 << 20;
+
+/// The names and places of a file's tensors. safetensors' own readers have the same bound.
+const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// Where files are read from.
 #[derive(Clone)]
@@ -69,10 +74,21 @@ impl Files {
     ) -> Result<HashMap<String, Tensor>, LoadError> {
         let mut tensors = HashMap::new();
         for shard in self.shards(stem)? {
-            let bytes = self.bytes(&shard, u64::MAX)?.ok_or_else(|| self.missing(&shard))?;
-            for (name, tensor) in candle_core::safetensors::load_buffer(&bytes, device)? {
-                if tensor.dtype().is_float() {
-                    tensors.insert(name, tensor.to_dtype(dtype)?);
+            let into = Target { device, dtype, tensors: &mut tensors };
+            match self {
+                Self::Embedded(_) => {
+                    let bytes = self.bytes(&shard, u64::MAX)?;
+                    let bytes = bytes.ok_or_else(|| self.missing(&shard))?;
+                    into.read(&shard, bytes.len() as u64, &*bytes)?;
+                }
+                Self::Folder(folder) => {
+                    let path = folder.join(&shard);
+                    let file = File::open(&path).map_err(|source| match source.kind() {
+                        io::ErrorKind::NotFound => self.missing(&shard),
+                        _ => LoadError::Read { path: path.clone(), source },
+                    })?;
+                    let size = file.metadata().map_or(0, |metadata| metadata.len());
+                    into.read(&shard, size, file)?;
                 }
             }
         }
@@ -112,6 +128,47 @@ impl Files {
                 Ok(Some(Cow::Owned(bytes)))
             }
         }
+    }
+}
+
+/// Where tensors of a file go.
+struct Target<'a> {
+    device: &'a Device,
+    dtype: DType,
+    tensors: &'a mut HashMap<String, Tensor>,
+}
+
+impl Target<'_> {
+    /// Reads a safetensors file tensor by tensor, so that no weight is in memory twice.
+    fn read(self, file: &str, size: u64, mut bytes: impl Read) -> Result<(), LoadError> {
+        let wrong = |reason: String| LoadError::Config { file: file.to_owned(), reason };
+        let read = |error: io::Error| wrong(error.to_string());
+        let mut length = [0; 8];
+        bytes.read_exact(&mut length).map_err(read)?;
+        let length = u64::from_le_bytes(length);
+        if length > MAX_HEADER_BYTES.min(size) {
+            return Err(wrong("it does not begin as a safetensors file does".to_owned()));
+        }
+        let mut header = vec![0; length as usize];
+        bytes.read_exact(&mut header).map_err(read)?;
+        let metadata: Metadata =
+            serde_json::from_slice(&header).map_err(|error| wrong(error.to_string()))?;
+        if 8 + length + metadata.data_len() as u64 != size {
+            return Err(wrong("it is cut off; fetch it again".to_owned()));
+        }
+        let mut buffer = Vec::new();
+        for name in metadata.offset_keys() {
+            let Some(info) = metadata.info(&name) else { continue };
+            let (start, end) = info.data_offsets;
+            buffer.resize(end - start, 0);
+            bytes.read_exact(&mut buffer).map_err(read)?;
+            let Ok(dtype) = DType::try_from(info.dtype) else { continue };
+            if dtype.is_float() {
+                let tensor = Tensor::from_raw_buffer(&buffer, dtype, &info.shape, self.device)?;
+                self.tensors.insert(name, tensor.to_dtype(self.dtype)?);
+            }
+        }
+        Ok(())
     }
 }
 

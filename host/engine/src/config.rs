@@ -46,7 +46,7 @@ pub enum ModelSource {
     Hub(String),
 }
 
-/// A LoRA adapter, served as a model of its own.
+/// A LoRA adapter. It is applied beside the weights of the model, and served as a model of its own.
 #[derive(Clone)]
 pub struct Adapter {
     pub name: String,

@@ -11,14 +11,17 @@
 //!   `tracing` events of a job.
 //! - `load`: from a [`Config`] to models that are ready. `checkpoint`: a model's files. `hub`, `device`, `gpu`,
 //!   `threads`: what it finds around it.
-//! - `model`: the families; `adapter`: LoRA.
+//! - `model`: the families, the decoder that most of them share and its cache; `adapter`: LoRA.
 //! - `constraint`: what keeps an answer to a grammar. `tools`: how models write calls. `text`: tokens for callers.
+//! - `measure`: the forward pass alone, for benchmarks.
 //! - `prompt`: messages to tokens, by `template`, `guard` (user text can't be special tokens), `tokenizer` and `image`.
 //! - `sampler`, `stream`: logits to tokens, tokens to text.
 
 pub mod config;
 pub mod error;
 pub mod job;
+#[doc(hidden)]
+pub mod measure;
 
 mod adapter;
 mod checkpoint;

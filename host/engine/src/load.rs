@@ -1,62 +1,60 @@
 //! From a [`Config`] to models that can run.
 
 use std::{
-    collections::{BTreeSet, HashMap},
     path::Path,
     sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use candle_core::Device;
 
 use crate::{
-    adapter::{self, AdapterError},
     checkpoint::Files,
     config::{Adapter, AdapterSource, Config, ModelSource},
     device,
+    engine::ServedModel,
     error::LoadError,
     hub,
-    model::{self, Alone, Gguf, Model, Parts},
+    model::{self, AdapterInfo, CACHE_BYTES, Gguf, Model, Parts},
     prompt::Prompter,
     tokenizer::{self, Tokenizer, gguf},
 };
 
-/// A model and its adapters.
+/// A model and its adapters, ready to run.
 pub(crate) struct Loaded {
-    pub(crate) name: String,
+    pub(crate) served: ServedModel,
     pub(crate) model: Box<dyn Model>,
     pub(crate) prompter: Arc<Prompter>,
-    /// Names, and how many of the model's matrices each changes.
-    pub(crate) adapters: Vec<(String, usize)>,
+    pub(crate) adapters: Vec<LoadedAdapter>,
 }
 
-/// Loads the model and its adapters. The model itself comes first.
+/// An adapter that the model has under its served name.
+pub(crate) struct LoadedAdapter {
+    pub(crate) served: ServedModel,
+    pub(crate) info: AdapterInfo,
+}
+
+/// Loads the model and its adapters.
 pub(crate) fn load(config: &Config, device: &Device) -> Result<Loaded, LoadError> {
     let name = config.name.clone().unwrap_or_else(|| default_name(&config.model));
-    let mut names = BTreeSet::from([name.as_str()]);
+    let place = (device, config.kv_cache_bytes.unwrap_or(CACHE_BYTES));
+    let mut loaded = match &config.model {
+        ModelSource::Embedded(files) => load_files(&name, &Files::Embedded(files), place)?,
+        ModelSource::Folder(folder) => load_files(&name, &Files::Folder(folder.clone()), place)?,
+        ModelSource::Hub(id) => load_files(&name, &Files::Folder(hub::fetch(id)?), place)?,
+        ModelSource::Gguf(path) => load_gguf(&name, path, place)?,
+    };
     for adapter in &config.adapters {
-        if !names.insert(&adapter.name) {
-            return Err(LoadError::DuplicateName(adapter.name.clone()));
-        }
+        loaded.load_adapter(adapter)?;
     }
-    match &config.model {
-        ModelSource::Embedded(files) => {
-            load_files(&name, &Files::Embedded(files), &config.adapters, device)
-        }
-        ModelSource::Folder(folder) => {
-            load_files(&name, &Files::Folder(folder.clone()), &config.adapters, device)
-        }
-        ModelSource::Hub(id) => {
-            load_files(&name, &Files::Folder(hub::fetch(id)?), &config.adapters, device)
-        }
-        ModelSource::Gguf(path) => load_gguf(&name, path, &config.adapters, device),
-    }
+    Ok(loaded)
 }
 
+/// `place` is the device and how much of its memory the cache may take.
 fn load_files(
     name: &str,
     files: &Files,
-    adapters: &[Adapter],
-    device: &Device,
+    (device, cache_bytes): (&Device, usize),
 ) -> Result<Loaded, LoadError> {
     let config = files.required_json("config.json")?;
     let family = model::family(&config)?;
@@ -65,10 +63,9 @@ fn load_files(
         .tensors("model", device, dtype)?
         .into_iter()
         .map(|(name, tensor)| ((family.canonical)(&name), tensor))
-        .collect::<std::collections::HashMap<_, _>>();
-    let build = |tensors| (family.build)(Parts { config: &config, files, tensors, device, dtype });
-
-    let model = build(tensors.clone())?;
+        .collect();
+    let parts = Parts { config: &config, files, tensors, device, dtype, cache_bytes };
+    let model = (family.build)(parts)?;
     let image_token = model.vision().map(|vision| vision.image_token);
     let mut tokenizer = Tokenizer::from_files(files, &config)?;
     if image_token.is_some() {
@@ -77,42 +74,64 @@ fn load_files(
     let template =
         tokenizer::chat_template(files)?.ok_or_else(|| files.missing("chat_template.jinja"))?;
     let prompter = Arc::new(Prompter::new(tokenizer, &template, image_token)?);
-
-    let (mut names, mut adapted) = (Vec::new(), HashMap::new());
-    for adapter in adapters {
-        let source = match &adapter.source {
-            AdapterSource::Embedded(files) => Files::Embedded(files),
-            AdapterSource::Folder(folder) => Files::Folder(folder.clone()),
-        };
-        // Tensors that the adapter leaves alone stay shared with the model.
-        let mut changed = tensors.clone();
-        let modules = adapter::merge(&source, &mut changed, family.canonical, device)
-            .map_err(|error| error.named(&adapter.name))?;
-        adapted.insert(adapter.name.clone(), build(changed)?);
-        names.push((adapter.name.clone(), modules));
-    }
-    let model = Box::new(Alone::new(model, adapted));
-    Ok(Loaded { name: name.to_owned(), model, prompter, adapters: names })
+    Ok(Loaded::new(name, model, prompter))
 }
 
 fn load_gguf(
     name: &str,
     path: &Path,
-    adapters: &[Adapter],
-    device: &Device,
+    (device, cache_bytes): (&Device, usize),
 ) -> Result<Loaded, LoadError> {
-    if let Some(adapter) = adapters.first() {
-        let source = AdapterError::Quantized;
-        return Err(LoadError::Adapter { name: adapter.name.clone(), source });
-    }
     let file = Gguf::open(path)?;
     let tokenizer = gguf::tokenizer(file.metadata())?;
     let template = gguf::text(file.metadata(), "tokenizer.chat_template").ok_or_else(|| {
         LoadError::Template("the GGUF file has none, so it is no chat model".to_owned())
     })?;
     let prompter = Arc::new(Prompter::new(tokenizer, template, None)?);
-    let model = Box::new(Alone::new(file.load(device)?, HashMap::new()));
-    Ok(Loaded { name: name.to_owned(), model, prompter, adapters: Vec::new() })
+    Ok(Loaded::new(name, file.load(device, cache_bytes)?, prompter))
+}
+
+impl Loaded {
+    fn new(name: &str, model: Box<dyn Model>, prompter: Arc<Prompter>) -> Self {
+        let served = ServedModel {
+            name: name.to_owned(),
+            parent: None,
+            vision: model.vision().is_some(),
+            context: model.context(),
+            family: model.family(),
+            created: unix_time(),
+        };
+        Self { served, model, prompter, adapters: Vec::new() }
+    }
+
+    /// Reads an adapter and serves it under its name, which nothing else may have.
+    pub(crate) fn load_adapter(&mut self, adapter: &Adapter) -> Result<(), LoadError> {
+        let taken = self.adapters.iter().any(|other| other.served.name == adapter.name);
+        if taken || self.served.name == adapter.name {
+            return Err(LoadError::DuplicateName(adapter.name.clone()));
+        }
+        let files = match &adapter.source {
+            AdapterSource::Embedded(files) => Files::Embedded(files),
+            AdapterSource::Folder(folder) => Files::Folder(folder.clone()),
+        };
+        let info = self
+            .model
+            .load_adapter(&adapter.name, &files)
+            .map_err(|error| error.named(&adapter.name))?;
+        let served = ServedModel {
+            name: adapter.name.clone(),
+            parent: Some(self.served.name.clone()),
+            created: unix_time(),
+            ..self.served.clone()
+        };
+        self.adapters.push(LoadedAdapter { served, info });
+        Ok(())
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_time() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 fn default_name(source: &ModelSource) -> String {

@@ -1,11 +1,21 @@
 //! Families of models behind one trait.
 //!
-//! To add a family, write `model/<name>.rs` with a [`Model`] and one more row in [`FAMILIES`].
+//! To add a family, write `model/<name>.rs` with a [`Model`] and one more row in [`FAMILIES`]. `decoder` is what most families
+//! share: `config` and `rope` say what it looks like, `weights` and `linear` are its layers, `attention` is its cache, `batch` one
+//! step of it. On a CPU, `host` and `kernel` do the arithmetic.
 
-mod alone;
+mod attention;
+mod batch;
+mod config;
+mod decoder;
 mod gguf;
+mod host;
+mod kernel;
+mod linear;
 mod llama;
 mod llava;
+mod rope;
+mod weights;
 
 #[cfg(test)]
 mod tests;
@@ -15,7 +25,7 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
-pub(crate) use self::{alone::Alone, gguf::Gguf};
+pub(crate) use self::gguf::Gguf;
 use crate::{
     adapter::AdapterLoadError,
     checkpoint::Files,
@@ -23,12 +33,15 @@ use crate::{
     image::Preprocess,
 };
 
-/// Prompts are read in pieces of this many tokens: attention takes memory for the square of it, and between two pieces a job
-/// that nobody waits for ends.
-const CHUNK: usize = 512;
-
 /// No context is longer, whatever config.json says: the tables of positions grow with it.
 const MAX_CONTEXT: usize = 131_072;
+
+/// How many sequences a step of a decoder may have: beyond it, a step takes longer in proportion on every device.
+const SEQUENCES: usize = 64;
+
+/// What a cache may take where nothing else is said: contexts of 8,192 tokens for five sequences of a model with 135 million
+/// parameters. A CPU's memory is taken when it is first written to.
+pub(crate) const CACHE_BYTES: usize = 2 << 30;
 
 /// A decoder that moves several sequences on at once, with the keys and values of all of them in a cache of blocks. It knows no
 /// schedule: which sequence has which blocks is the caller's to say.
@@ -80,6 +93,7 @@ pub(crate) struct Capacity {
 #[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
     /// The same number from a sequence's first step to its last, and no other's.
+    #[allow(dead_code, reason = "for families that keep something of a sequence")]
     pub(crate) sequence: u64,
     /// What is new: a piece of the prompt, or one token.
     pub(crate) tokens: &'a [u32],
@@ -112,38 +126,6 @@ pub(crate) struct AdapterInfo {
     pub(crate) modules: usize,
 }
 
-/// The former trait, until every family is a [`Model`].
-pub(crate) trait Solo: Send {
-    fn family(&self) -> &'static str;
-
-    /// How many tokens prompt and answer may have together.
-    fn context(&self) -> usize;
-
-    /// What it wants of images, where it sees.
-    fn vision(&self) -> Option<&VisionSpec> {
-        None
-    }
-
-    /// Forgets what was before, reads the prompt, and returns the logits after its last token: `f32` of shape (vocabulary,).
-    fn prefill(&mut self, prompt: &Prompt<'_>) -> Result<Tensor, EngineError>;
-
-    /// Reads one more token. Logits as in [`Self::prefill`].
-    fn step(&mut self, token: u32) -> Result<Tensor, EngineError>;
-
-    /// Forgets the text and gives its memory back.
-    fn reset(&mut self);
-}
-
-/// What a model reads first.
-pub(crate) struct Prompt<'a> {
-    /// Every image takes [`VisionSpec::tokens_per_image`] image tokens in a row.
-    pub(crate) tokens: &'a [u32],
-    /// In the order of their tokens: `f32` of shape (3, height, width), preprocessed.
-    pub(crate) images: &'a [Tensor],
-    /// Asked between pieces of the prompt: true ends the work with [`EngineError::Cancelled`].
-    pub(crate) interrupted: &'a dyn Fn() -> bool,
-}
-
 /// What a model wants of images.
 #[derive(Clone, Debug)]
 pub(crate) struct VisionSpec {
@@ -159,6 +141,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) tensors: HashMap<String, Tensor>,
     pub(crate) device: &'a Device,
     pub(crate) dtype: DType,
+    /// What its cache may take.
+    pub(crate) cache_bytes: usize,
 }
 
 /// A family that is loaded from a folder with safetensors.
@@ -167,13 +151,18 @@ pub(crate) struct Family {
     architectures: &'static [&'static str],
     /// The name under which [`Self::build`] looks for a tensor that some version of transformers calls this.
     pub(crate) canonical: fn(&str) -> String,
-    pub(crate) build: fn(Parts<'_>) -> Result<Box<dyn Solo>, LoadError>,
+    pub(crate) build: fn(Parts<'_>) -> Result<Box<dyn Model>, LoadError>,
 }
 
 pub(crate) const FAMILIES: &[Family] = &[
     Family {
-        model_types: &["llama"],
-        architectures: &["LlamaForCausalLM"],
+        model_types: &["llama", "mistral", "qwen2", "qwen3"],
+        architectures: &[
+            "LlamaForCausalLM",
+            "MistralForCausalLM",
+            "Qwen2ForCausalLM",
+            "Qwen3ForCausalLM",
+        ],
         canonical: str::to_owned,
         build: llama::build,
     },
@@ -225,6 +214,14 @@ fn check_tensors(
         }
     }
     Ok(())
+}
+
+/// Something that a model asks for and that nothing here does.
+fn unsupported(feature: &str) -> LoadError {
+    LoadError::Unsupported {
+        feature: feature.to_owned(),
+        instead: "use a model without it, or add it to the decoder",
+    }
 }
 
 /// An error about config.json.

@@ -26,7 +26,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, TryRecvError},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use candle_core::Device;
@@ -53,7 +53,7 @@ use crate::{
     events::GpuPhase,
     gpu::{Gpu, GpuSummary},
     job::{Event, FinishReason},
-    load::{self, Loaded},
+    load::{self, Loaded, LoadedAdapter},
     model::Model,
     prompt::Prompter,
     threads,
@@ -126,7 +126,7 @@ impl Scheduler {
     }
 
     fn new(loaded: Loaded, config: &Config, device: Device, gpu: Gpu) -> Self {
-        let Loaded { name, model, prompter, adapters } = loaded;
+        let Loaded { served, model, prompter, adapters } = loaded;
         let capacity = model.capacity();
         let step_tokens = if device.is_cpu() { STEP_TOKENS_CPU } else { STEP_TOKENS_GPU };
         let limits = Limits {
@@ -137,9 +137,9 @@ impl Scheduler {
         };
         let batcher = Batcher::new(capacity.blocks, limits);
         let context = model.context().min(batcher.room());
-        let registry = Registry::new(served_model(&*model, context, &name, None));
-        for (adapter, modules) in adapters {
-            registry.add(served_model(&*model, context, &adapter, Some(&name)), modules);
+        let registry = Registry::new(ServedModel { context, ..served });
+        for LoadedAdapter { served, info } in adapters {
+            registry.add(ServedModel { context, ..served }, info.modules);
         }
         let now = Instant::now();
         let stats = Stats {
@@ -310,22 +310,6 @@ enum End {
 impl From<EngineError> for End {
     fn from(error: EngineError) -> Self {
         Self::Failed(error)
-    }
-}
-
-fn served_model(
-    model: &dyn Model,
-    context: usize,
-    name: &str,
-    parent: Option<&str>,
-) -> ServedModel {
-    ServedModel {
-        name: name.to_owned(),
-        parent: parent.map(str::to_owned),
-        vision: model.vision().is_some(),
-        context,
-        family: model.family(),
-        created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
     }
 }
 

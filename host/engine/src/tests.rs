@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
     Adapter, AdapterSource, Config, DeviceChoice, Event, Finished, Job, Message, ModelSource, Part,
-    Prompt, Sampling, SubmitError, start,
+    Prompt, Sampling, Stats, SubmitError, start,
 };
 
 /// A folder of the fixtures.
@@ -199,15 +199,15 @@ fn chat(model: &str, text: &str, images: &[&Arc<DynamicImage>], tokens: usize) -
     job
 }
 
-/// Each job's text by itself, and all of them at once.
-fn alone_and_together(jobs: &[Job], alone: Config, together: Config) -> [Vec<String>; 2] {
+/// Each job's text by itself and with all of them at once; and how that went.
+fn alone_and_together(jobs: &[Job], alone: Config, together: Config) -> ([Vec<String>; 2], Stats) {
     let alone = start(Config { max_num_seqs: Some(1), prefix_caching: false, ..alone }).unwrap();
     let one = |job: &Job| finish(alone.submit(job.clone()).unwrap()).0;
     let expected = jobs.iter().map(one).collect();
     let together = start(Config { queue: jobs.len(), ..together }).unwrap();
     let running: Vec<_> = jobs.iter().map(|job| together.submit(job.clone()).unwrap()).collect();
     let found = running.into_iter().map(|events| finish(events).0).collect();
-    [expected, found]
+    ([expected, found], together.handle().stats())
 }
 
 #[test]
@@ -218,8 +218,10 @@ fn company_changes_no_text() {
         .collect();
     let config = || config("llama", &["llama-lora"]);
     let small_steps = Config { max_num_batched_tokens: Some(24), ..config() };
-    let [expected, found] = alone_and_together(&jobs, config(), small_steps);
+    let ([expected, found], stats) = alone_and_together(&jobs, config(), small_steps);
     assert_eq!(found, expected);
+    assert!(stats.steps < stats.output_tokens, "nobody moved on together");
+    assert!(stats.prefix_hits > 0);
 }
 
 #[test]
@@ -240,7 +242,7 @@ fn company_changes_no_picture() {
     ];
     // Pieces end within pictures.
     let small_steps = Config { max_num_batched_tokens: Some(10), ..config("llava", &[]) };
-    let [expected, found] = alone_and_together(&jobs, config("llava", &[]), small_steps);
+    let ([expected, found], _) = alone_and_together(&jobs, config("llava", &[]), small_steps);
     assert_eq!(found, expected);
     assert_ne!(found[0], found[1]);
 }
@@ -250,6 +252,7 @@ fn a_small_cache_changes_no_text() {
     let jobs: Vec<Job> =
         (0..6).map(|at| chat("llama", &format!("question {at}"), &[], 90)).collect();
     let small = Config { kv_cache_bytes: Some(128 << 10), ..config("llama", &[]) };
-    let [expected, found] = alone_and_together(&jobs, config("llama", &[]), small);
+    let ([expected, found], stats) = alone_and_together(&jobs, config("llama", &[]), small);
     assert_eq!(found, expected);
+    assert!(stats.preemptions > 0, "nobody was preempted: the test tests nothing");
 }

@@ -43,3 +43,19 @@ fn a_file_that_is_missing_is_named() {
     let missing = files.tensors("model", &Device::Cpu, DType::F32).unwrap_err();
     assert!(missing.to_string().contains("has no model.safetensors"), "{missing}");
 }
+
+#[test]
+fn a_file_that_is_cut_off_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let tensor = Tensor::ones((2, 3), DType::F32, &Device::Cpu).unwrap();
+    safetensors::save(&HashMap::from([("one".to_owned(), tensor)]), &path).unwrap();
+    let whole = fs::read(&path).unwrap();
+    let files = Files::Folder(folder.path().to_owned());
+    assert!(files.tensors("model", &Device::Cpu, DType::F32).is_ok());
+    for length in [0, 7, 8, 20, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        let error = files.tensors("model", &Device::Cpu, DType::F32).unwrap_err().to_string();
+        assert!(error.starts_with("model.safetensors is wrong"), "{length}: {error}");
+    }
+}

@@ -1,15 +1,46 @@
-//! Llama models in a GGUF file, with quantized weights.
+//! Models in a GGUF file, with quantized weights.
 
-use std::{fs::File, io::BufReader, path::Path};
+use std::{borrow::Cow, fs::File, io::BufReader, path::Path};
 
-use candle_core::{Device, Tensor, quantized::gguf_file::Content};
-use candle_transformers::models::quantized_llama::{MAX_SEQ_LEN, ModelWeights};
+use candle_core::{
+    DType, Device, Tensor,
+    quantized::{
+        QStorage, QTensor,
+        gguf_file::{Content, Value},
+    },
+};
 
-use super::{CHUNK, Prompt, Solo};
+use super::{
+    MAX_CONTEXT, Model,
+    config::{DecoderConfig, Kind},
+    decoder::{Decoder, Place},
+    llama::TextModel,
+    rope::Rope,
+    weights::{Matrix, Weights, check_shape},
+};
 use crate::{
-    error::{EngineError, LoadError, first_line},
+    error::{LoadError, first_line},
     tokenizer::gguf::{Metadata, number, text},
 };
+
+/// Names of transformers, and llama.cpp's for the same.
+const NAMES: [(&str, &str); 15] = [
+    ("model.layers.", "blk."),
+    ("model.embed_tokens.", "token_embd."),
+    ("model.norm.", "output_norm."),
+    ("lm_head.", "output."),
+    ("self_attn.q_proj.", "attn_q."),
+    ("self_attn.k_proj.", "attn_k."),
+    ("self_attn.v_proj.", "attn_v."),
+    ("self_attn.o_proj.", "attn_output."),
+    ("self_attn.q_norm.", "attn_q_norm."),
+    ("self_attn.k_norm.", "attn_k_norm."),
+    ("mlp.gate_proj.", "ffn_gate."),
+    ("mlp.up_proj.", "ffn_up."),
+    ("mlp.down_proj.", "ffn_down."),
+    ("input_layernorm.", "attn_norm."),
+    ("post_attention_layernorm.", "ffn_norm."),
+];
 
 /// An opened file whose weights have not been read yet.
 pub(crate) struct Gguf {
@@ -32,52 +63,75 @@ impl Gguf {
         &self.content.metadata
     }
 
-    pub(crate) fn load(mut self, device: &Device) -> Result<Box<dyn Solo>, LoadError> {
-        check(&self.content)?;
-        let context = number(self.metadata(), "llama.context_length")
-            .and_then(|length| usize::try_from(length).ok())
-            .filter(|length| *length > 0)
-            .unwrap_or(MAX_SEQ_LEN)
-            // candle's table of positions ends there.
-            .min(MAX_SEQ_LEN);
-        let pristine = ModelWeights::from_gguf(self.content, &mut self.reader, device)?;
-        let live = pristine.clone();
-        Ok(Box::new(QuantizedLlama {
-            pristine,
-            live,
-            position: 0,
-            context,
-            device: device.clone(),
-        }))
+    pub(crate) fn load(
+        self,
+        device: &Device,
+        cache_bytes: usize,
+    ) -> Result<Box<dyn Model>, LoadError> {
+        let (kind, config) = read_config(&self.content)?;
+        // llama.cpp turns neighbours in a head, and has reordered the rows of Llamas for that.
+        let interleaved = kind == Kind::Llama;
+        let heads = (config.heads, config.key_value_heads);
+        let mut weights = GgufWeights { file: self, device: device.clone(), interleaved, heads };
+        let place = Place { device, dtype: DType::F32, cache_bytes };
+        let decoder = Decoder::new(config, &mut weights, "", place)?;
+        Ok(Box::new(TextModel { family: kind.name(), decoder }))
     }
 }
 
-/// Refuses what candle would ignore and get wrong, or divide by.
-fn check(content: &Content) -> Result<(), LoadError> {
+/// Refuses what would be ignored and come out wrong.
+fn read_config(content: &Content) -> Result<(Kind, DecoderConfig), LoadError> {
     let metadata = &content.metadata;
     let architecture = text(metadata, "general.architecture").unwrap_or("(none)");
-    if architecture != "llama" {
-        return Err(LoadError::UnknownFamily {
-            found: format!("GGUF architecture {architecture:?}"),
-            known: "llama".to_owned(),
-        });
-    }
-    let scaling = text(metadata, "llama.rope.scaling.type").unwrap_or("none");
+    let known = ["llama", "qwen2", "qwen3"];
+    let kind = Kind::of(architecture).filter(|_| known.contains(&architecture));
+    let kind = kind.ok_or_else(|| LoadError::UnknownFamily {
+        found: format!("GGUF architecture {architecture:?}"),
+        known: known.join(", "),
+    })?;
+    let key = |name: &str| format!("{architecture}.{name}");
+    let scaling = text(metadata, &key("rope.scaling.type")).unwrap_or("none");
     if scaling != "none" || content.tensor_infos.contains_key("rope_freqs.weight") {
         return Err(LoadError::Unsupported {
             feature: "stretching of positions in a GGUF file".to_owned(),
             instead: "use the safetensors folder of the model",
         });
     }
-    let whole = |key: &str| number(metadata, key).unwrap_or(0);
-    let heads = whole("llama.attention.head_count");
-    let key_value_heads = whole("llama.attention.head_count_kv");
-    let hidden = whole("llama.embedding_length");
-    let divides = |n: u64, by: u64| by > 0 && n > 0 && n.is_multiple_of(by);
-    if !divides(hidden, heads)
-        || !divides(heads, key_value_heads)
-        || whole("llama.rope.dimension_count") != hidden / heads
-    {
+    let whole = |name: &str| {
+        number(metadata, &key(name)).and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
+    };
+    if whole("expert_count") > 1 {
+        return Err(LoadError::Unsupported {
+            feature: "a mixture of experts".to_owned(),
+            instead: "use a dense model",
+        });
+    }
+    let float = |name: &str| match metadata.get(&key(name)) {
+        Some(Value::F32(value)) => Some(*value),
+        Some(Value::F64(value)) => Some(*value as f32),
+        _ => None,
+    };
+    let hidden = whole("embedding_length");
+    let heads = whole("attention.head_count");
+    let key_value_heads = match whole("attention.head_count_kv") {
+        0 => heads,
+        some => some,
+    };
+    let head = match whole("attention.key_length") {
+        0 => hidden.checked_div(heads).unwrap_or(0),
+        some => some,
+    };
+    let turned = match whole("rope.dimension_count") {
+        0 => head,
+        some => some,
+    };
+    let values = match whole("attention.value_length") {
+        0 => head,
+        some => some,
+    };
+    let layers = whole("block_count");
+    let fits = heads > 0 && head > 0 && head.is_multiple_of(2) && layers > 0;
+    if !fits || !heads.is_multiple_of(key_value_heads) || turned != head || values != head {
         return Err(LoadError::Config {
             file: "the GGUF file".to_owned(),
             reason: format!(
@@ -85,63 +139,95 @@ fn check(content: &Content) -> Result<(), LoadError> {
             ),
         });
     }
-    Ok(())
+    let rows = |name: &str| {
+        let info = content.tensor_infos.get(name);
+        let dims = info.map(|info| info.shape.dims().to_vec()).unwrap_or_default();
+        dims.first().copied().ok_or(LoadError::MissingTensor { name: name.to_owned() })
+    };
+    let window = Some(whole("attention.sliding_window")).filter(|window| *window > 0);
+    let config = DecoderConfig {
+        vocabulary: rows("token_embd.weight")?,
+        hidden,
+        inner: rows("blk.0.ffn_gate.weight")?,
+        heads,
+        key_value_heads,
+        head,
+        context: match whole("context_length") {
+            0 => 4096,
+            some => some.min(MAX_CONTEXT),
+        },
+        eps: f64::from(float("attention.layer_norm_rms_epsilon").unwrap_or(1e-5)),
+        tied: !content.tensor_infos.contains_key("output.weight"),
+        qkv_bias: content.tensor_infos.contains_key("blk.0.attn_q.bias"),
+        output_bias: content.tensor_infos.contains_key("blk.0.attn_output.bias"),
+        mlp_bias: content.tensor_infos.contains_key("blk.0.ffn_gate.bias"),
+        head_norms: content.tensor_infos.contains_key("blk.0.attn_q_norm.weight"),
+        windows: vec![window; layers],
+        rope: Rope::plain(float("rope.freq_base").unwrap_or(10_000.0), head),
+    };
+    Ok((kind, config))
 }
 
-struct QuantizedLlama {
-    /// Never run. candle keeps the cache, and a mask for every length it has seen, inside the model; copies share the
-    /// weights.
-    pristine: ModelWeights,
-    live: ModelWeights,
-    /// How many tokens are in the cache.
-    position: usize,
-    context: usize,
+/// The tensors of a file under their names in transformers, with their rows in the order of transformers.
+struct GgufWeights {
+    file: Gguf,
     device: Device,
+    interleaved: bool,
+    /// Of queries, of keys.
+    heads: (usize, usize),
 }
 
-impl QuantizedLlama {
-    fn forward(&mut self, tokens: &[u32]) -> Result<Tensor, EngineError> {
-        let ids = Tensor::new(tokens, &self.device)?.unsqueeze(0)?;
-        let logits = self.live.forward(&ids, self.position)?;
-        self.position += tokens.len();
-        Ok(logits.squeeze(0)?)
+impl GgufWeights {
+    fn read(&mut self, name: &str) -> Result<QTensor, LoadError> {
+        let short = short_name(name);
+        if !self.file.content.tensor_infos.contains_key(&short) {
+            return Err(LoadError::MissingTensor { name: short });
+        }
+        let tensor = self.file.content.tensor(&mut self.file.reader, &short, &self.device)?;
+        let heads = if short.contains("attn_q.") {
+            self.heads.0
+        } else if short.contains("attn_k.") {
+            self.heads.1
+        } else {
+            return Ok(tensor);
+        };
+        if self.interleaved { Ok(uninterleaved(&tensor, heads, &self.device)?) } else { Ok(tensor) }
     }
 }
 
-impl Solo for QuantizedLlama {
-    fn family(&self) -> &'static str {
-        "llama"
+impl Weights for GgufWeights {
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
+        let tensor = self.read(name)?;
+        check_shape(name, shape, tensor.shape().dims())?;
+        Ok(tensor.dequantize(&self.device)?)
     }
 
-    fn context(&self) -> usize {
-        self.context
+    fn matrix(&mut self, name: &str, shape: (usize, usize)) -> Result<Matrix, LoadError> {
+        let tensor = self.read(name)?;
+        check_shape(name, &[shape.0, shape.1], tensor.shape().dims())?;
+        Matrix::quantized(tensor)
     }
+}
 
-    fn prefill(&mut self, prompt: &Prompt<'_>) -> Result<Tensor, EngineError> {
-        self.reset();
-        let tokens = prompt.tokens.len();
-        if tokens > self.context {
-            return Err(EngineError::PromptTooLong { tokens, context: self.context });
-        }
-        let mut logits = None;
-        for chunk in prompt.tokens.chunks(CHUNK) {
-            if logits.is_some() && (prompt.interrupted)() {
-                return Err(EngineError::Cancelled);
-            }
-            logits = Some(self.forward(chunk)?);
-        }
-        logits.ok_or_else(|| EngineError::Internal("the prompt is empty".into()))
-    }
+fn short_name(name: &str) -> String {
+    NAMES.iter().fold(name.to_owned(), |name, (long, short)| name.replace(long, short))
+}
 
-    fn step(&mut self, token: u32) -> Result<Tensor, EngineError> {
-        if self.position >= self.context {
-            return Err(EngineError::Internal("the context is full".into()));
-        }
-        self.forward(&[token])
+/// Puts the first halves of all pairs of a head before the second halves. Rows are quantized each on its own, so that their bytes
+/// can be moved.
+fn uninterleaved(tensor: &QTensor, heads: usize, device: &Device) -> candle_core::Result<QTensor> {
+    let dims = tensor.shape().dims().to_vec();
+    let bytes = tensor.data()?;
+    let rows = dims.first().copied().unwrap_or(1);
+    let size = bytes.len() / rows;
+    let head = rows / heads;
+    let mut moved = Vec::with_capacity(bytes.len());
+    for row in 0..rows {
+        let (first, at) = (row / head * head, row % head);
+        let (half, pair) = (at / (head / 2), at % (head / 2));
+        let from = first + 2 * pair + half;
+        moved.extend_from_slice(&bytes[from * size..(from + 1) * size]);
     }
-
-    fn reset(&mut self) {
-        self.live = self.pristine.clone();
-        self.position = 0;
-    }
+    let storage = QStorage::from_data(Cow::Owned(moved), device, tensor.dtype())?;
+    QTensor::new(storage, dims)
 }

@@ -1,7 +1,6 @@
-//! LLaVA: a CLIP tower, two linear layers, and a Llama that reads image features in the place of image tokens.
+//! LLaVA: a CLIP tower, two linear layers, and a decoder that reads image features in the place of image tokens.
 //!
-//! The tower and the decoder are candle's; what joins them is here, because candle's own takes the features one layer
-//! too late.
+//! The tower is candle's; what joins it to the decoder is here, because candle's own takes the features one layer too late.
 
 use candle_core::{DType, Device, IndexOp, Module, Tensor};
 use candle_nn::{Activation, Linear, VarBuilder};
@@ -12,10 +11,15 @@ use candle_transformers::models::clip::{
 use serde_json::Value;
 
 use super::{
-    Parts, Prompt, Solo, VisionSpec, bad_config, check_tensors, count,
-    llama::{Decoder, expected_tensors, text_config},
+    AdapterInfo, Capacity, Model, Parts, Run, VisionSpec, bad_config, check_tensors,
+    config::{DecoderConfig, Kind},
+    count,
+    decoder::{Decoder, Place},
+    weights::Tensors,
 };
 use crate::{
+    adapter::{AdapterError, AdapterLoadError},
+    checkpoint::Files,
     error::{EngineError, LoadError},
     image::Preprocess,
 };
@@ -40,9 +44,10 @@ pub(super) fn canonical(name: &str) -> String {
     }
 }
 
-pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Solo>, LoadError> {
+pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
     let config = parts.config;
     let text = text_config(config.get("text_config").unwrap_or(&Value::Null))?;
+    let hidden = text.hidden;
     let vision = vision_config(config.get("vision_config").unwrap_or(&Value::Null))?;
     let (layer, drop_class) = feature_choice(config, vision.num_hidden_layers)?;
     let activation = match config.get("projector_hidden_act") {
@@ -58,16 +63,18 @@ pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Solo>, LoadError> {
         tokens_per_image: patches + usize::from(!drop_class),
         preprocess: preprocess(&parts, vision.image_size)?,
     };
-    check_tensors(&parts.tensors, expected_tensors(&text, "language_model."))?;
     // candle makes a class token up where the checkpoint has none.
     check_tensors(
         &parts.tensors,
         [(format!("{TOWER}.embeddings.class_embedding"), vec![vision.embed_dim])],
     )?;
 
-    let vb = VarBuilder::from_tensors(parts.tensors, parts.dtype, parts.device);
+    let place = Place { device: parts.device, dtype: parts.dtype, cache_bytes: parts.cache_bytes };
+    let mut tensors = Tensors(parts.tensors);
+    let decoder = Decoder::new(text, &mut tensors, &format!("{DECODER}."), place)?;
+
+    let vb = VarBuilder::from_tensors(tensors.0, parts.dtype, parts.device);
     let projector = vb.pp(PROJECTOR);
-    let hidden = text.hidden_size;
     Ok(Box::new(Llava {
         tower: ClipVisionTransformer::new(vb.pp(TOWER), &vision)?,
         linear_1: candle_nn::linear_b(vision.embed_dim, hidden, bias, projector.pp("linear_1"))?,
@@ -75,11 +82,23 @@ pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Solo>, LoadError> {
         activation,
         layer,
         drop_class,
-        decoder: Decoder::new(vb.pp(DECODER), &text, parts.device, parts.dtype)?,
+        decoder,
         spec,
         device: parts.device.clone(),
         dtype: parts.dtype,
     }))
+}
+
+/// The decoder behind the tower may be of any family; old files don't say which, and mean a Llama.
+fn text_config(raw: &Value) -> Result<DecoderConfig, LoadError> {
+    let kind = match raw.get("model_type").and_then(Value::as_str) {
+        None => Kind::Llama,
+        Some(name) => Kind::of(name).ok_or_else(|| LoadError::Unsupported {
+            feature: format!("a decoder of type {name:?} behind LLaVA's tower"),
+            instead: "known are llama, mistral, qwen2 and qwen3",
+        })?,
+    };
+    DecoderConfig::read(kind, raw)
 }
 
 struct Llava {
@@ -98,8 +117,45 @@ struct Llava {
 }
 
 impl Llava {
-    /// Features of one image of shape (3, height, width): (1, tokens per image, hidden).
-    fn features(&self, image: &Tensor) -> Result<Tensor, EngineError> {
+    /// Every image token has its features, and nothing else has.
+    fn check(&self, run: &Run<'_>) -> Result<(), EngineError> {
+        let is_image = |token: &u32| *token == self.spec.image_token;
+        let places = run.tokens.iter().filter(|token| is_image(token)).count();
+        let mut placed = 0;
+        for image in run.images {
+            let (first, last) = image.rows;
+            let rows = last.saturating_sub(first);
+            let tokens = run.tokens.get(image.at..image.at + rows);
+            if !tokens.is_some_and(|tokens| tokens.iter().all(is_image)) {
+                return Err(EngineError::Internal("features without image tokens".into()));
+            }
+            placed += rows;
+        }
+        if placed == places {
+            return Ok(());
+        }
+        Err(EngineError::Internal("image tokens without an image".into()))
+    }
+}
+
+impl Model for Llava {
+    fn family(&self) -> &'static str {
+        "llava"
+    }
+
+    fn context(&self) -> usize {
+        self.decoder.context()
+    }
+
+    fn vision(&self) -> Option<&VisionSpec> {
+        Some(&self.spec)
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.decoder.capacity()
+    }
+
+    fn look(&mut self, image: &Tensor) -> Result<Tensor, EngineError> {
         let pixels = image.to_device(&self.device)?.to_dtype(self.dtype)?.unsqueeze(0)?;
         let states = self.tower.output_hidden_states(&pixels)?;
         let state = states.get(self.layer).ok_or_else(|| {
@@ -107,69 +163,31 @@ impl Llava {
         })?;
         let state = if self.drop_class { state.i((.., 1..))? } else { state.clone() };
         let inner = self.activation.forward(&self.linear_1.forward(&state.contiguous()?)?)?;
-        Ok(self.linear_2.forward(&inner)?)
+        Ok(self.linear_2.forward(&inner)?.squeeze(0)?)
     }
 
-    /// Embeddings of the prompt with features in the place of image tokens: (1, tokens, hidden).
-    fn splice(&self, prompt: &Prompt<'_>) -> Result<Tensor, EngineError> {
-        let mut pieces = Vec::new();
-        let mut images = prompt.images.iter();
-        let mut rest = prompt.tokens;
-        while let Some(first) = rest.first() {
-            let is_image = |token: &u32| *token == self.spec.image_token;
-            if is_image(first) {
-                let size = self.spec.tokens_per_image;
-                let image = images.next();
-                let (Some(image), Some((place, after))) = (image, rest.split_at_checked(size))
-                else {
-                    return Err(EngineError::Internal("image tokens without an image".into()));
-                };
-                if !place.iter().all(is_image) {
-                    return Err(EngineError::Internal("too few tokens for an image".into()));
-                }
-                pieces.push(self.features(image)?);
-                rest = after;
-            } else {
-                let length = rest.iter().position(is_image).unwrap_or(rest.len());
-                let (text, after) = rest.split_at(length);
-                pieces.push(self.decoder.embed(text)?);
-                rest = after;
-            }
-            if (prompt.interrupted)() {
-                return Err(EngineError::Cancelled);
-            }
+    fn forward(&mut self, runs: &[Run<'_>]) -> Result<Tensor, EngineError> {
+        for run in runs {
+            self.check(run)?;
         }
-        if images.next().is_some() {
-            return Err(EngineError::Internal("an image without image tokens".into()));
-        }
-        Ok(Tensor::cat(&pieces, 1)?)
-    }
-}
-
-impl Solo for Llava {
-    fn family(&self) -> &'static str {
-        "llava"
+        self.decoder.forward(runs)
     }
 
-    fn context(&self) -> usize {
-        self.decoder.context
+    fn load_adapter(&mut self, name: &str, files: &Files) -> Result<AdapterInfo, AdapterLoadError> {
+        let outside = |module: &str| {
+            let name = canonical(module);
+            name.starts_with(TOWER) || name.starts_with(PROJECTOR)
+        };
+        self.decoder.load_adapter(name, files, &canonical).map_err(|error| match error {
+            AdapterLoadError::Adapter(AdapterError::UnknownTarget(module)) if outside(&module) => {
+                AdapterError::OutsideDecoder(module).into()
+            }
+            other => other,
+        })
     }
 
-    fn vision(&self) -> Option<&VisionSpec> {
-        Some(&self.spec)
-    }
-
-    fn prefill(&mut self, prompt: &Prompt<'_>) -> Result<Tensor, EngineError> {
-        let embedded = self.splice(prompt)?;
-        self.decoder.prefill(&embedded, prompt.interrupted)
-    }
-
-    fn step(&mut self, token: u32) -> Result<Tensor, EngineError> {
-        self.decoder.step(token)
-    }
-
-    fn reset(&mut self) {
-        self.decoder.reset();
+    fn unload_adapter(&mut self, name: &str) {
+        self.decoder.unload_adapter(name);
     }
 }
 

@@ -8,8 +8,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Leaving, Scheduler, panic_text, served_model};
-use crate::{checkpoint::Files, engine::ServedModel, error::AdapterChangeError, events};
+use super::{Leaving, Scheduler, panic_text};
+use crate::{
+    checkpoint::Files, engine::ServedModel, error::AdapterChangeError, events, load::unix_time,
+};
 
 impl Scheduler {
     pub(super) fn load_adapter(
@@ -30,9 +32,13 @@ impl Scheduler {
             Ok(loaded) => loaded.map_err(|error| AdapterChangeError::Load(error.to_string()))?,
             Err(panic) => return Err(AdapterChangeError::Load(panic_text(panic.as_ref()))),
         };
-        let base = self.registry.models();
-        let parent = base.first().map(|it| it.name.as_str());
-        let model = served_model(&*self.model, self.context, name, parent);
+        let base = self.registry.base();
+        let model = ServedModel {
+            name: name.to_owned(),
+            parent: Some(base.name.clone()),
+            created: unix_time(),
+            ..base
+        };
         self.registry.add(model.clone(), info.modules);
         events::adapter_changed(format!("adapter {name} is served: {} modules", info.modules));
         Ok(model)

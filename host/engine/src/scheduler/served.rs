@@ -25,6 +25,7 @@ pub(crate) struct Adapter {
 pub(crate) struct Registry(RwLock<Lists>);
 
 struct Lists {
+    base: ServedModel,
     served: Vec<Arc<Served>>,
     /// The same for callers, who may keep it.
     models: Arc<[ServedModel]>,
@@ -34,8 +35,14 @@ struct Lists {
 impl Registry {
     pub(crate) fn new(model: ServedModel) -> Self {
         let models = Arc::from([model.clone()]);
+        let base = model.clone();
         let served = vec![Arc::new(Served { model, adapter: None })];
-        Self(RwLock::new(Lists { served, models, adapters_so_far: 0 }))
+        Self(RwLock::new(Lists { base, served, models, adapters_so_far: 0 }))
+    }
+
+    /// The model without adapters.
+    pub(crate) fn base(&self) -> ServedModel {
+        self.read().base.clone()
     }
 
     /// The model first, then its adapters in the order in which they came.

@@ -15,9 +15,10 @@ use super::{Reader, Scheduler, Stats, Ticket};
 use crate::{
     Config, Engine, EngineError, Event, FinishReason, Finished, Job, Prompt, Sampling,
     checkpoint::Files,
-    engine::launch,
+    engine::{ServedModel, launch},
     gpu::Gpu,
-    load::Loaded,
+    load::{Loaded, LoadedAdapter},
+    model::AdapterInfo,
     prompt::Prompter,
     tests::{config, folder, job, json_file},
     tokenizer::{Tokenizer, chat_template},
@@ -43,11 +44,27 @@ fn changed(change: impl FnOnce(&mut Config)) -> Config {
 
 /// A scheduler of an [`Echo`], with two adapters.
 fn scheduler(setting: Setting, config: &Config) -> Scheduler {
-    let loaded = Loaded {
+    let served = ServedModel {
         name: "echo".to_owned(),
+        parent: None,
+        vision: false,
+        context: setting.context,
+        family: "echo",
+        created: 0,
+    };
+    let adapter = |(name, modules): (&str, usize)| LoadedAdapter {
+        served: ServedModel {
+            name: name.to_owned(),
+            parent: Some(served.name.clone()),
+            ..served.clone()
+        },
+        info: AdapterInfo { modules },
+    };
+    let loaded = Loaded {
+        adapters: [("one", 1), ("two", 2)].map(adapter).into(),
+        served,
         model: Box::new(Echo::new(setting)),
         prompter: Arc::new(prompter()),
-        adapters: vec![("one".to_owned(), 1), ("two".to_owned(), 2)],
     };
     let gpu = Gpu::open(Some(Path::new("/nonexistent/libnvidia-ml.so")), None);
     Scheduler::new(loaded, config, Device::Cpu, gpu)

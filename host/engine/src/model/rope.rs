@@ -1,0 +1,173 @@
+//! Rotary positions: how far each pair of numbers of a head turns at each place.
+
+use serde_json::Value;
+
+use super::{bad_config, unsupported};
+use crate::error::LoadError;
+
+/// The turning of one model.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rope {
+    /// Turns per place, one for each pair.
+    frequencies: Vec<f32>,
+    /// YaRN makes queries and keys longer with it.
+    length: f32,
+}
+
+/// How positions beyond the ones of the training are reached.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Scaling {
+    Plain,
+    Linear { factor: f32 },
+    Llama3 { factor: f32, low: f32, high: f32, original: f32 },
+    Yarn { factor: f32, attention: f32, fast: f32, slow: f32, original: f32, truncate: bool },
+}
+
+impl Rope {
+    /// From a config.json: transformers 5 puts everything into `rope_parameters`; older versions write `rope_theta` and
+    /// `rope_scaling`.
+    pub(super) fn read(raw: &Value, head: usize, context: usize) -> Result<Self, LoadError> {
+        let object = |key: &str| raw.get(key).filter(|value| value.is_object());
+        let parameters = object("rope_parameters");
+        let theta = parameters
+            .and_then(|parameters| parameters.get("rope_theta"))
+            .or_else(|| raw.get("rope_theta"))
+            .and_then(Value::as_f64)
+            .unwrap_or(10_000.0) as f32;
+        let scaling = match parameters.or_else(|| object("rope_scaling")) {
+            Some(scaling) => Scaling::read(scaling, context)?,
+            None => Scaling::Plain,
+        };
+        Ok(Self::new(theta, scaling, head))
+    }
+
+    /// Without stretching.
+    pub(super) fn plain(theta: f32, head: usize) -> Self {
+        Self::new(theta, Scaling::Plain, head)
+    }
+
+    fn new(theta: f32, scaling: Scaling, head: usize) -> Self {
+        let mut frequencies: Vec<f32> =
+            (0..head).step_by(2).map(|i| 1.0 / theta.powf(i as f32 / head as f32)).collect();
+        let mut length = 1.0;
+        match scaling {
+            Scaling::Plain => {}
+            Scaling::Linear { factor } => frequencies.iter_mut().for_each(|f| *f /= factor),
+            Scaling::Llama3 { factor, low, high, original } => {
+                for frequency in &mut frequencies {
+                    let wave = 2.0 * std::f32::consts::PI / *frequency;
+                    if wave > original / low {
+                        *frequency /= factor;
+                    } else if wave >= original / high {
+                        let smooth = (original / wave - low) / (high - low);
+                        *frequency = (1.0 - smooth) * *frequency / factor + smooth * *frequency;
+                    }
+                }
+            }
+            Scaling::Yarn { factor, attention, fast, slow, original, truncate } => {
+                length = attention;
+                // The pair that turns so many times within the original length.
+                let pair = |turns: f32| {
+                    let places = original / (turns * 2.0 * std::f32::consts::PI);
+                    head as f32 * places.ln() / (2.0 * theta.ln())
+                };
+                let (mut low, mut high) = (pair(fast), pair(slow));
+                if truncate {
+                    (low, high) = (low.floor(), high.ceil());
+                }
+                let (low, mut high) = (low.max(0.0), high.min(head as f32 - 1.0));
+                if low == high {
+                    high += 0.001;
+                }
+                for (i, frequency) in frequencies.iter_mut().enumerate() {
+                    let kept = 1.0 - ((i as f32 - low) / (high - low)).clamp(0.0, 1.0);
+                    *frequency = *frequency / factor * (1.0 - kept) + *frequency * kept;
+                }
+            }
+        }
+        Self { frequencies, length }
+    }
+
+    /// Cosines and sines of the first `places` places, a row for each.
+    pub(super) fn tables(&self, places: usize) -> (Vec<f32>, Vec<f32>) {
+        let angles = (0..places).flat_map(|place| {
+            self.frequencies.iter().map(move |frequency| place as f32 * frequency)
+        });
+        angles.map(|angle| (angle.cos() * self.length, angle.sin() * self.length)).unzip()
+    }
+}
+
+impl Scaling {
+    fn read(raw: &Value, context: usize) -> Result<Self, LoadError> {
+        if raw.get("partial_rotary_factor").and_then(Value::as_f64).unwrap_or(1.0) != 1.0 {
+            return Err(unsupported("partial_rotary_factor"));
+        }
+        let kind = raw.get("rope_type").or_else(|| raw.get("type")).and_then(Value::as_str);
+        let kind = kind.unwrap_or("default");
+        let known: &[&str] = match kind {
+            "default" => &[],
+            "linear" => &["factor"],
+            "llama3" => &[
+                "factor",
+                "low_freq_factor",
+                "high_freq_factor",
+                "original_max_position_embeddings",
+            ],
+            "yarn" => &[
+                "factor",
+                "attention_factor",
+                "beta_fast",
+                "beta_slow",
+                "mscale",
+                "mscale_all_dim",
+                "original_max_position_embeddings",
+                "truncate",
+            ],
+            other => return Err(unsupported(&format!("rope_type {other:?}"))),
+        };
+        let always = ["rope_type", "type", "rope_theta", "partial_rotary_factor"];
+        for (key, value) in raw.as_object().into_iter().flatten() {
+            if !value.is_null() && !known.contains(&key.as_str()) && !always.contains(&key.as_str())
+            {
+                return Err(bad_config(format!("{kind} positions have no {key}")));
+            }
+        }
+        let optional = |key: &str| raw.get(key).and_then(Value::as_f64).map(|value| value as f32);
+        let number = |key: &str| {
+            optional(key)
+                .filter(|value| *value > 0.0)
+                .ok_or_else(|| bad_config(format!("{kind} positions need {key}")))
+        };
+        Ok(match kind {
+            "linear" => Self::Linear { factor: number("factor")? },
+            "llama3" => Self::Llama3 {
+                factor: number("factor")?,
+                low: number("low_freq_factor")?,
+                high: number("high_freq_factor")?,
+                original: number("original_max_position_embeddings")?,
+            },
+            "yarn" => {
+                let factor = number("factor")?;
+                let longer = |scale: f32, by: f32| {
+                    if scale <= 1.0 { 1.0 } else { 0.1 * by * scale.ln() + 1.0 }
+                };
+                let implied = match (optional("mscale"), optional("mscale_all_dim")) {
+                    (Some(one), Some(all)) if one != 0.0 && all != 0.0 => {
+                        longer(factor, one) / longer(factor, all)
+                    }
+                    _ => longer(factor, 1.0),
+                };
+                Self::Yarn {
+                    factor,
+                    attention: optional("attention_factor").unwrap_or(implied),
+                    fast: optional("beta_fast").unwrap_or(32.0),
+                    slow: optional("beta_slow").unwrap_or(1.0),
+                    original: optional("original_max_position_embeddings")
+                        .unwrap_or(context as f32),
+                    truncate: raw.get("truncate").and_then(Value::as_bool).unwrap_or(true),
+                }
+            }
+            _ => Self::Plain,
+        })
+    }
+}
