@@ -38,7 +38,7 @@ fn weather() -> Value {
 #[test]
 fn several_answers_are_one_request() {
     let mut server = Server::start(&Config::json());
-    let more = json!({"n": 3, "max_tokens": 6, "temperature": 1, "seed": 7});
+    let more = json!({"n": 3, "max_tokens": 6, "temperature": 2, "seed": 7});
     let whole = ok(&server.chat("Hello!", &more));
     let choices = whole["choices"].as_array().unwrap();
     let texts: Vec<_> =

@@ -147,7 +147,7 @@ fn a_request_whose_time_is_over_fails_once() {
 #[test]
 fn several_answers_that_are_cut_off_end_once() {
     let model = Model::endless();
-    let config = Config::json().engine(&model.lines()).server("grace_seconds = 0");
+    let config = Config::json().engine(&model.lines()).server("grace_seconds = 1");
     let mut server = Server::start(&config);
     let more = json!({"stream": true, "n": 3, "temperature": 1});
     let mut streams: Vec<_> =

@@ -53,7 +53,12 @@ fn a_completion_whole_and_as_a_stream_say_the_same() {
     let [.., last, counted] = chunks.as_slice() else { panic!("{chunks:?}") };
     assert_eq!(last["choices"][0]["finish_reason"], "stop");
     assert_eq!(counted["choices"], json!([]));
-    assert_eq!(&counted["usage"], usage);
+    // The prompt was read before: what is left of it in the cache is not computed again.
+    let mut again = counted["usage"].clone();
+    let cached = again["prompt_tokens_details"]["cached_tokens"].take();
+    assert!(cached.as_u64().unwrap() > 0, "{cached}");
+    again["prompt_tokens_details"]["cached_tokens"] = json!(0);
+    assert_eq!(&again, usage);
 
     let without = server.chat("Hello!", &json!({"stream": true}));
     assert!(!without.text.contains("\"usage\""), "{}", without.text);
@@ -175,7 +180,7 @@ fn a_bad_request_is_told_what_is_wrong_with_it() {
 
     let records = records(&server.read("json.log"));
     let rejected = records.iter().filter(|it| it["event_name"] == "request.rejected");
-    assert_eq!(rejected.count(), 18);
+    assert_eq!(rejected.count(), 19);
     assert!(records.iter().all(|it| it["event_name"] != "request.failed"));
 }
 
@@ -272,6 +277,10 @@ fn what_is_out_of_all_proportion_is_refused_once() {
     let rejected: Vec<_> =
         records.iter().filter(|it| it["event_name"] == "request.rejected").collect();
     assert_eq!(rejected.len(), 3, "{rejected:?}");
-    let kept = records[0]["attributes"]["bucksaw.client_request_id"].as_str().unwrap();
-    assert_eq!(kept.len(), 128);
+    let kept: Vec<_> = records
+        .iter()
+        .filter_map(|it| it["attributes"]["bucksaw.client_request_id"].as_str())
+        .map(str::len)
+        .collect();
+    assert!(!kept.is_empty() && kept.iter().all(|it| *it == 128), "{kept:?} {records:#?}");
 }

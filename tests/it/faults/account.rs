@@ -130,24 +130,25 @@ fn reports(evidence: &Evidence, problems: &mut Problems) {
 /// That these are words of what the guest did, and that the word is among them which must be.
 fn check_words(evidence: &Evidence, found: &BTreeSet<&str>, what: &str, problems: &mut Problems) {
     let case = &evidence.case;
-    let (may, must) = match case.promise() {
-        Promise::NotLoaded(_) => (None, false),
-        Promise::Fails(error) => (Some(error), true),
+    let promise = case.promise();
+    let (may, must): (&[StageError], bool) = match promise {
+        Promise::NotLoaded(_) => (&[], false),
+        Promise::Fails(ref error) => (std::slice::from_ref(error), true),
         // The one record that it cannot bear, or the thousand that it can, may have found no room.
-        Promise::Poison => (Some(StageError::Trap), case.situation != Situation::Full),
-        Promise::May(error) => {
-            (Some(error), case.deed == "thousandth" && case.situation != Situation::Full)
+        Promise::Poison => (&[StageError::Trap], case.situation != Situation::Full),
+        Promise::May(errors) => {
+            (errors, case.deed == "thousandth" && case.situation != Situation::Full)
         }
         // A terminal record that it wants to drop.
         Promise::Goes if case.guest == Guest::Hostile && case.deed == "drop" => {
-            (Some(StageError::Refused), false)
+            (&[StageError::Refused], false)
         }
-        Promise::Goes => (None, false),
+        Promise::Goes => (&[], false),
     };
-    let may = may.map(StageError::name);
+    let may: Vec<&str> = may.iter().map(|it| it.name()).collect();
     let opened = StageError::BreakerOpen.name();
-    let good = found.iter().all(|it| Some(*it) == may || (may.is_some() && *it == opened))
-        && (!must || may.is_some_and(|it| found.contains(it)));
+    let good = found.iter().all(|it| may.contains(it) || (!may.is_empty() && *it == opened))
+        && (!must || may.iter().any(|it| found.contains(it)));
     problems.check(good, || format!("{found:?} {what}, not {may:?}"));
 }
 

@@ -37,8 +37,8 @@ pub(crate) struct Missing {
 struct Fate {
     /// It may come out with its content.
     whole: bool,
-    /// It may come out as a stub, for this reason, or since the breaker is open.
-    stub: Option<StageError>,
+    /// It may come out as a stub, for one of these reasons, or since the breaker is open.
+    stub: Vec<StageError>,
     breaker: bool,
 }
 
@@ -101,7 +101,7 @@ fn record(evidence: &Evidence, said: &Said, line: &Value, problems: &mut Problem
         problems.check(attributes.get(name).is_none(), || format!("a stub with {name}: {line}"));
     }
     let reason = attributes[field::PLUGIN_ERROR].as_str().unwrap_or("nothing");
-    let word = fate.stub.is_some_and(|it| it.name() == reason);
+    let word = fate.stub.iter().any(|it| it.name() == reason);
     let opened = fate.breaker && reason == StageError::BreakerOpen.name();
     let by = attributes[field::PLUGIN] == evidence.case.guest.name();
     problems.check(by && (word || opened), || format!("a stub for no reason: {line}"));
@@ -109,20 +109,20 @@ fn record(evidence: &Evidence, said: &Said, line: &Value, problems: &mut Problem
 
 fn fate(evidence: &Evidence, said: &Said) -> Fate {
     let (whole, stub) = match evidence.case.promise() {
-        _ if !evidence.is_edited(said) => (true, None),
-        Promise::NotLoaded(_) => (true, None),
+        _ if !evidence.is_edited(said) => (true, vec![]),
+        Promise::NotLoaded(_) => (true, vec![]),
         // One that never enters the guest may come out as it is.
-        Promise::Fails(error) => (said.content.is_empty(), Some(error)),
+        Promise::Fails(error) => (said.content.is_empty(), vec![error]),
         Promise::Poison => {
             let poison = said.content.iter().any(|(_, text)| text.contains("poison"));
-            (!poison, poison.then_some(StageError::Trap))
+            (!poison, poison.then_some(StageError::Trap).into_iter().collect())
         }
-        Promise::May(error) => (true, Some(error)),
+        Promise::May(errors) => (true, errors.to_vec()),
         Promise::Goes => {
             // The last word of a request cannot be dropped.
             let kept = evidence.case.deed == "drop" && is_terminal(&said.event);
             let emptied = kept && !said.content.is_empty();
-            (!emptied, emptied.then_some(StageError::Refused))
+            (!emptied, emptied.then_some(StageError::Refused).into_iter().collect())
         }
     };
     let breaker = matches!(evidence.case.promise(), Promise::Fails(_) | Promise::May(_));
@@ -184,7 +184,10 @@ fn delta(evidence: &Evidence, request: &str, problems: &mut Problems) {
         _ if !evidence.is_edited(first) => is_whole,
         Promise::NotLoaded(_) | Promise::Poison => is_whole,
         Promise::Fails(error) => found.is_empty() && is(error),
-        Promise::May(error) => is_whole || (is(error) && wanted[0].starts_with(found.as_str())),
+        Promise::May(errors) => {
+            let failed = errors.iter().any(|it| is(*it));
+            is_whole || (failed && wanted[0].starts_with(found.as_str()))
+        }
         Promise::Goes => match evidence.case.deed {
             "drop" => found.is_empty() && stubs.is_empty(),
             // They say that they are sure of what they take back later.

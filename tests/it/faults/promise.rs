@@ -13,8 +13,8 @@ pub(crate) enum Promise {
     Fails(StageError),
     /// Calls with the word `poison` in them trap; the others go on.
     Poison,
-    /// A call now and then may fail, with this word; the others go on.
-    May(StageError),
+    /// A call now and then may fail, with one of these words; the others go on.
+    May(&'static [StageError]),
     /// Nothing fails.
     Goes,
 }
@@ -54,12 +54,13 @@ const EVERY: &[Deed] = &[
     ("hoard", Fails(StageError::Memory)),
     ("recurse", Fails(StageError::Stack)),
     ("poison", Poison),
-    ("thousandth", May(StageError::Trap)),
+    ("thousandth", May(&[StageError::Trap])),
     ("realloc-trap", Fails(StageError::Trap)),
     ("post-return-trap", Fails(StageError::Trap)),
-    ("leak", May(StageError::Memory)),
+    ("leak", May(&[StageError::Memory])),
     ("slow", Goes),
-    ("greedy-patterns", May(StageError::Memory)),
+    // On a busy machine its time is over before its room.
+    ("greedy-patterns", May(&[StageError::Memory, StageError::Deadline])),
 ];
 
 const EDITOR: &[Deed] = &[

@@ -37,7 +37,9 @@ fn a_request_keeps_the_revision_that_it_began_with() {
     let model = Model::endless();
     let config = |by: &str| {
         let lines = format!("config = {{ resource = {{ by = {by:?} }} }}");
-        Config::json().engine(&model.lines()).plugin("json", &lines)
+        // One after the other, so that those who come later wait.
+        let engine = format!("{}\nmax_num_seqs = 1", model.lines());
+        Config::json().engine(&engine).plugin("json", &lines)
     };
     let mut server = Server::start(&config("first"));
     let stream = |text: &str, more: &Value| server.open(CHAT, &chat_body(text, more));
