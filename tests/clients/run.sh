@@ -52,7 +52,8 @@ if wants openai-python; then
     fi
     # Its requests go to the server and nowhere else: no proxy for them.
     (cd "$source" && NO_PROXY=127.0.0.1 TEST_API_BASE_URL="$address/v1" \
-        "$work/openai-python/bin/python" -m pytest -n 0 -q --no-header -p no:cacheprovider \
+        PYTHONPATH="$here" STORE="$work/server/completions.db" PYTHONDONTWRITEBYTECODE=1 \
+        "$work/openai-python/bin/python" -m pytest -p stored_completion -n 0 -q --no-header -p no:cacheprovider \
         tests/api_resources/chat/test_completions.py tests/api_resources/test_completions.py \
         tests/api_resources/test_models.py tests/api_resources/test_embeddings.py \
         --tb=line -rf) || failed=1

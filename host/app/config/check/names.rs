@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Problems, raw, suggest};
+use crate::{
+    builtin,
+    config::{Problems, raw, suggest},
+};
 
 /// What the parts of a file may call each other.
 struct Names {
@@ -34,7 +37,10 @@ impl Names {
     fn check(&self, raw: &raw::Raw, problems: &mut Problems) {
         let mut known = |key: String, what: &str, name: &str, among: &BTreeSet<String>| {
             if !among.contains(name) {
-                let hint = suggest(name, among.iter().map(String::as_str));
+                let mut hint = suggest(name, among.iter().map(String::as_str));
+                if what == "plugin" && builtin::plugin(name).is_some() {
+                    hint = format!(": add [plugins.{name}] with source = \"builtin:{name}\"");
+                }
                 problems.add(key, format!("no {what} named {name:?}{hint}"));
             }
         };
