@@ -103,7 +103,7 @@ fn job(prompt: usize, tokens: usize, seed: u32) -> Job {
     Job {
         model: "model".to_owned(),
         adapter_requested: None,
-        prompt: Prompt::Tokens(prompt),
+        prompt: Prompt::Tokens(prompt).into(),
         sampling: Sampling { max_tokens: Some(tokens), ignore_eos: true, ..Sampling::default() },
         constraint: None,
         priority: 0,

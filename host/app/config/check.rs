@@ -29,6 +29,7 @@ pub(super) fn check(raw: raw::Raw, folder: &Path, vars: &Vars, problems: &mut Pr
     let server = server::check(&raw.server, problems);
     let engine = engine::check(&raw.engine, folder, problems);
     let upstreams = upstream::check(&raw.engine, problems);
+    upstream::unused(&raw, problems);
     let log = log::check(&raw.log, folder, vars, problems);
     Config {
         admin: raw.admin.map(|it| admin::check(it, server.listen, problems)),

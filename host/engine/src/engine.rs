@@ -247,7 +247,7 @@ impl EngineHandle {
         let served = self.resolve(&job)?;
         let has_image = |part: &Part| matches!(part, Part::Image(_));
         if !served.model.vision
-            && let Prompt::Chat { messages, .. } = &job.prompt
+            && let Prompt::Chat { messages, .. } = &*job.prompt
             && messages.iter().any(|message| message.content.iter().any(has_image))
         {
             return Err(SubmitError::NoVision(served.model.name.clone()));

@@ -17,7 +17,8 @@ pub struct Job {
     pub model: String,
     /// An adapter that the client named beside the model; it replaces `model`.
     pub adapter_requested: Option<String>,
-    pub prompt: Prompt,
+    /// Shared by the jobs that answer the same prompt.
+    pub prompt: Arc<Prompt>,
     pub sampling: Sampling,
     /// What the text must match; tokens that would break it are never chosen.
     pub constraint: Option<Constraint>,

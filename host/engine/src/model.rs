@@ -51,6 +51,9 @@ pub(crate) trait Model: Send {
     /// How many tokens prompt and answer may have together.
     fn context(&self) -> usize;
 
+    /// How many tokens it knows, the rows of its embedding.
+    fn vocabulary(&self) -> usize;
+
     /// What it wants of images, where it sees.
     fn vision(&self) -> Option<&VisionSpec> {
         None

@@ -184,6 +184,7 @@ impl Scheduler {
             prompter: self.prompter(),
             vision: self.model.vision().cloned(),
             context: self.context,
+            vocabulary: self.model.vocabulary(),
         }
     }
 

@@ -54,7 +54,8 @@ pub(crate) fn job(model: &str, text: &str) -> Job {
                 ..Message::default()
             }],
             tools: Vec::new(),
-        },
+        }
+        .into(),
         sampling: Sampling { max_tokens: Some(8), ..Sampling::default() },
         constraint: None,
         priority: 0,
@@ -65,7 +66,9 @@ pub(crate) fn job(model: &str, text: &str) -> Job {
 
 /// The parts of its one message.
 fn content(job: &mut Job) -> &mut Vec<Part> {
-    let Prompt::Chat { messages, .. } = &mut job.prompt else { panic!("no conversation") };
+    let Prompt::Chat { messages, .. } = Arc::make_mut(&mut job.prompt) else {
+        panic!("no conversation")
+    };
     &mut messages[0].content
 }
 

@@ -79,8 +79,8 @@ async fn answer(
     let mut request = ChatRequest::take(&mut fields, limits)?;
     let wanted = Wanted {
         model: request.model.as_deref(),
+        adapter: request.draft.adapter.as_deref(),
         images: request.draft.images() > 0,
-        ..Wanted::default()
     };
     let model = models::resolve(app, wanted)?;
     let head = Head {

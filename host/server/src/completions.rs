@@ -65,7 +65,8 @@ async fn answer(
     log.received(fields.peek_text("model"), fields.peek_flag("stream"));
 
     let request = CompletionRequest::take(&mut fields, limits, app.ignore_unsupported())?;
-    let wanted = Wanted { model: request.model.as_deref(), ..Wanted::default() };
+    let adapter = request.draft.adapter.as_deref();
+    let wanted = Wanted { model: request.model.as_deref(), adapter, ..Wanted::default() };
     let model = models::resolve(app, wanted)?;
     let head = Head {
         id: format!("cmpl-{}", log.ids().simple()),

@@ -49,6 +49,22 @@ pub(crate) struct Turn {
     pub(crate) name: Option<String>,
 }
 
+impl Turn {
+    /// What it says, and what it passes to tools.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        let said = self.pieces.iter().filter_map(|it| match it {
+            Piece::Text(text) => Some(text.as_str()),
+            Piece::Image(_) => None,
+        });
+        said.chain(self.arguments())
+    }
+
+    /// What its calls pass to tools.
+    pub(crate) fn arguments(&self) -> impl Iterator<Item = &str> {
+        self.tool_calls.iter().filter_map(|it| it.pointer("/function/arguments")?.as_str())
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Piece {
     Text(String),
@@ -90,19 +106,13 @@ impl DraftPrompt {
         turns.iter().flat_map(|it| &it.pieces)
     }
 
-    /// All text of all messages, joined by line ends; nothing for tokens.
+    /// All text of all messages, arguments of calls included, joined by line ends; nothing for tokens.
     fn text(&self) -> String {
         if let Self::Text(text) = self {
             return text.clone();
         }
-        let texts: Vec<&str> = self
-            .pieces()
-            .filter_map(|it| match it {
-                Piece::Text(text) => Some(text.as_str()),
-                Piece::Image(_) => None,
-            })
-            .collect();
-        texts.join("\n")
+        let Self::Turns(turns) = self else { return String::new() };
+        turns.iter().flat_map(Turn::texts).collect::<Vec<_>>().join("\n")
     }
 
     fn messages(&self) -> usize {
@@ -170,18 +180,25 @@ pub(crate) async fn start(
     }
 
     let per_prompt = params.choices.unwrap_or(1);
+    let (answers, places) = (ready.len().saturating_mul(per_prompt), app.engine().capacity());
+    if answers > places {
+        // Asked again, it would be refused again: so this is no 429.
+        let reason = format!("asks for {answers} answers, and {places} may wait (engine.queue)");
+        return Err(ApiError::invalid("n", reason));
+    }
     let seed = params.seed.map_or_else(random, i64::cast_unsigned);
     let deadline = app.limits().request_time.map(|it| log.started() + it);
     let adapter = draft.adapter;
     let mut jobs = Vec::with_capacity(ready.len() * per_prompt);
     for prompt in ready {
+        let prompt = Arc::new(prompt);
         for _ in 0..per_prompt {
             // The same seed would give the same answer each time.
             let seed = seed.wrapping_add(jobs.len() as u64);
             let job = Job {
                 model: model.name.clone(),
                 adapter_requested: adapter.clone(),
-                prompt: prompt.clone(),
+                prompt: Arc::clone(&prompt),
                 sampling: params.sampling(max_tokens, temperature, seed),
                 constraint: params.constraint().cloned(),
                 priority: params.priority,

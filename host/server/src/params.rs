@@ -13,6 +13,9 @@ use crate::{
 /// More tokens than any sensible bias is about; OpenAI's limit is 300.
 const BIASES_MAX: usize = 1024;
 
+/// A step is half a minute of waiting: nobody is overtaken for longer than ten.
+const PRIORITY_MAX: i64 = 20;
+
 /// As the client set them; what it left out is `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Params {
@@ -76,7 +79,7 @@ impl Params {
             stop: stop(fields, limits)?,
             ignore_eos: fields.flag("ignore_eos")?.unwrap_or(false),
             priority: fields
-                .integer("priority", i64::from(i32::MIN)..=i64::from(i32::MAX))?
+                .integer("priority", -PRIORITY_MAX..=PRIORITY_MAX)?
                 .and_then(|it| i32::try_from(it).ok())
                 .unwrap_or(0),
             choices: fields.integer("n", 1..=choices)?.and_then(|it| usize::try_from(it).ok()),

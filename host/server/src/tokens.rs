@@ -1,5 +1,7 @@
 //! `POST /tokenize` and `/detokenize`, as vLLM has them. They make no records: nothing is generated.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{Request, State},
@@ -18,17 +20,29 @@ use crate::{
     state::App,
 };
 
-/// Texts of megabytes take a second to cut into tokens, on a thread that may.
+/// Texts of megabytes take a second to cut into tokens, on a thread that may: two at a time, as grammars.
 async fn aside<T: Send + 'static>(
+    app: &App,
     work: impl FnOnce() -> Result<T, TextError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    match tokio::task::spawn_blocking(work).await {
+    let permit = Arc::clone(app.compilers()).acquire_owned().await;
+    let permit = permit.map_err(|_| ApiError::ShuttingDown)?;
+    let held = move || {
+        // Held until the work is over, also when nobody waits for it any more.
+        let _permit = permit;
+        work()
+    };
+    match tokio::task::spawn_blocking(held).await {
         Ok(result) => result.map_err(|error| match error {
             TextError::Failed(error) => error.into(),
             TextError::UnknownModel(name) => engine::SubmitError::UnknownModel(name).into(),
         }),
         Err(_) => Err(ApiError::Panic),
     }
+}
+
+fn too_long(param: &str, app: &App) -> ApiError {
+    ApiError::invalid(param, format!("may hold {} of them", app.limits().prompt_chars))
 }
 
 async fn fields(app: &App, request: Request) -> Result<Fields, ApiError> {
@@ -55,6 +69,9 @@ pub(crate) async fn tokenize(
         let (engine, name) = (engine.clone(), name.clone());
         let tokens: Box<dyn FnOnce() -> Result<Vec<u32>, TextError> + Send> =
             match fields.text("prompt")? {
+                Some(text) if text.chars().count() > app.limits().prompt_chars => {
+                    return Err(too_long("prompt", &app));
+                }
                 Some(text) => Box::new(move || engine.tokenize(&name, &text, begin)),
                 None => {
                     let request = ChatRequest::take(&mut fields, app.limits())?;
@@ -65,12 +82,12 @@ pub(crate) async fn tokenize(
             };
         tokens
     };
-    let tokens = aside(work).await?;
+    let tokens = aside(&app, work).await?;
     let mut value = json!({
         "count": tokens.len(), "max_model_len": model.context, "tokens": tokens, "token_strs": null,
     });
     if with_texts {
-        let texts = aside(move || {
+        let texts = aside(&app, move || {
             tokens.iter().map(|it| engine.detokenize(&name, &[*it])).collect::<Result<Vec<_>, _>>()
         });
         value["token_strs"] = json!(texts.await?);
@@ -88,9 +105,12 @@ pub(crate) async fn detokenize(
         param: "tokens".to_owned(),
         hint: "send a list of numbers",
     })?;
+    if values.len() > app.limits().prompt_chars {
+        return Err(too_long("tokens", &app));
+    }
     let tokens = tokens("tokens", values)?;
     let (engine, name) = (app.engine().clone(), model.name.clone());
-    let text = aside(move || engine.detokenize(&name, &tokens)).await?;
+    let text = aside(&app, move || engine.detokenize(&name, &tokens)).await?;
     Ok(Json(json!({"prompt": text})))
 }
 

@@ -33,17 +33,18 @@ pub struct Answer {
 impl Answer {
     pub(crate) async fn read(mut seat: Seat, response: Response) -> Result<Self, Failure> {
         let status = response.status();
-        if is_gone(status) {
+        let is_gone = is_gone(status);
+        if is_gone {
             seat.failed(Why::Status);
         } else {
-            seat.succeeded();
+            seat.answered();
         }
         let mut answer = Self {
             upstream: Arc::clone(&seat.member().name),
             attempts: 1,
             status,
             headers: headers::end_to_end(response.headers()),
-            body: Body::new(seat, response),
+            body: Body::new(seat, response, is_gone),
         };
         if answer.is_stream() {
             answer.body.read_first().await?;
@@ -80,13 +81,15 @@ pub struct Body {
     rest: Option<(Response, Seat)>,
     upstream: Arc<str>,
     idle: Duration,
+    /// Its status was a failure already: its end is no success.
+    is_gone: bool,
 }
 
 impl Body {
-    fn new(seat: Seat, response: Response) -> Self {
+    fn new(seat: Seat, response: Response, is_gone: bool) -> Self {
         let member = seat.member();
         let (upstream, idle) = (Arc::clone(&member.name), member.settings.idle);
-        Self { ready: VecDeque::new(), rest: Some((response, seat)), upstream, idle }
+        Self { ready: VecDeque::new(), rest: Some((response, seat)), upstream, idle, is_gone }
     }
 
     /// The next piece; none at the end.
@@ -118,6 +121,9 @@ impl Body {
         let (failure, why) = match timeout(self.idle, response.chunk()).await {
             Ok(Ok(Some(it))) => return Ok(Some(it)),
             Ok(Ok(None)) => {
+                if !self.is_gone {
+                    seat.succeeded();
+                }
                 self.rest = None;
                 return Ok(None);
             }

@@ -201,6 +201,14 @@ impl Seat {
         &self.board.members[self.at]
     }
 
+    /// The head of an answer has come. A trial has succeeded by that, so that others may follow; whether the upstream can
+    /// bring an answer to its end is not known yet.
+    pub(crate) fn answered(&mut self) {
+        if self.trial {
+            self.succeeded();
+        }
+    }
+
     pub(crate) fn succeeded(&mut self) {
         let trial = std::mem::take(&mut self.trial);
         let shift = self.board.state().standings[self.at].breaker.succeeded(trial);

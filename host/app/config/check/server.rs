@@ -34,12 +34,18 @@ pub(super) fn check(raw: &raw::Server, problems: &mut Problems) -> Server {
     if let Some(seconds) = raw.request_seconds {
         limits.request_time = (seconds > 0).then(|| Duration::from_secs(seconds));
     }
+    let listen = address("server.listen", listen, LISTEN, problems);
+    let is_open = raw.api_keys.as_ref().is_none_or(Vec::is_empty) && !listen.ip().is_loopback();
+    if raw.runtime_adapters == Some(true) && is_open {
+        let message = "anybody could have folders of this machine read: add server.api_keys, or listen on 127.0.0.1";
+        problems.add("server.runtime_adapters", message);
+    }
     Server {
         served_model_names: names(raw, problems),
         api_keys: keys(raw, problems),
         runtime_adapters: raw.runtime_adapters.unwrap_or(false),
         ignore_unsupported: raw.ignore_unsupported.unwrap_or(false),
-        listen: address("server.listen", listen, LISTEN, problems),
+        listen,
         limits,
         grace: Duration::from_secs(raw.grace_seconds.unwrap_or(GRACE_SECONDS)),
         tenant_header: tenant_header.to_owned(),

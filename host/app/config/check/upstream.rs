@@ -61,11 +61,35 @@ fn only_upstreams(raw: &raw::Engine, problems: &mut Problems) {
         ("queue", raw.queue.is_some()),
         ("nvml_library", raw.nvml_library.is_some()),
         ("dequantize", raw.dequantize.is_some()),
+        ("max_num_seqs", raw.max_num_seqs.is_some()),
+        ("max_num_batched_tokens", raw.max_num_batched_tokens.is_some()),
+        ("kv_cache_mib", raw.kv_cache_mib.is_some()),
+        ("prefix_caching", raw.prefix_caching.is_some()),
+        ("adapter_fallback", raw.adapter_fallback.is_some()),
     ];
     for (key, _) in there.iter().filter(|it| it.1) {
         let message =
             "with kind = \"upstream\" no model runs here: remove it, or write kind = \"local\"";
         problems.add(format!("engine.{key}"), message);
+    }
+}
+
+/// What a server with an engine has, and one in front of others has not.
+pub(super) fn unused(raw: &raw::Raw, problems: &mut Problems) {
+    if raw.engine.kind.as_deref() != Some("upstream") {
+        return;
+    }
+    let server = &raw.server;
+    let there = [
+        ("store", raw.store.is_some()),
+        ("server.served_model_names", server.served_model_names.is_some()),
+        ("server.runtime_adapters", server.runtime_adapters.is_some()),
+        ("server.ignore_unsupported", server.ignore_unsupported.is_some()),
+        ("server.request_seconds", server.request_seconds.is_some()),
+    ];
+    for (key, _) in there.iter().filter(|it| it.1) {
+        let message = "with kind = \"upstream\" it would do nothing: remove it";
+        problems.add(*key, message);
     }
 }
 

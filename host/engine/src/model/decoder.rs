@@ -103,6 +103,10 @@ impl Decoder {
         self.config.context
     }
 
+    pub(super) fn vocabulary(&self) -> usize {
+        self.config.vocabulary
+    }
+
     pub(super) fn capacity(&self) -> Capacity {
         self.attention.capacity()
     }

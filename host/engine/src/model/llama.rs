@@ -50,6 +50,10 @@ impl Model for TextModel {
         self.decoder.context()
     }
 
+    fn vocabulary(&self) -> usize {
+        self.decoder.vocabulary()
+    }
+
     fn capacity(&self) -> Capacity {
         self.decoder.capacity()
     }

@@ -147,6 +147,10 @@ impl Model for Llava {
         self.decoder.context()
     }
 
+    fn vocabulary(&self) -> usize {
+        self.decoder.vocabulary()
+    }
+
     fn vision(&self) -> Option<&VisionSpec> {
         Some(&self.spec)
     }

@@ -358,6 +358,10 @@ fn candles_own_operations_say_the_same() {
             self.0.context()
         }
 
+        fn vocabulary(&self) -> usize {
+            self.0.vocabulary()
+        }
+
         fn capacity(&self) -> super::Capacity {
             self.0.capacity()
         }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{EngineError, LoadError},
-    job::{Event, Job},
+    job::{Event, Job, Prompt},
     model::VisionSpec,
     prompt::Prompter,
     sampler::mask::Mask,
@@ -90,6 +90,8 @@ pub(crate) struct Reader {
     pub(crate) vision: Option<VisionSpec>,
     /// How many tokens prompt and answer may have together.
     pub(crate) context: usize,
+    /// How many tokens the model knows: a tokenizer may know more.
+    pub(crate) vocabulary: usize,
 }
 
 impl Reader {
@@ -102,7 +104,7 @@ impl Reader {
         thread::Builder::new()
             .name("engine-0-prompt".to_owned())
             .spawn(move || {
-                for ticket in tickets {
+                for mut ticket in tickets {
                     if ticket.is_given_up() {
                         continue;
                     }
@@ -110,6 +112,8 @@ impl Reader {
                     let read = read.unwrap_or_else(|panic| {
                         Err(EngineError::Panicked(panic_text(panic.as_ref())))
                     });
+                    // It has been read, and images are large.
+                    ticket.job.prompt = Arc::new(Prompt::Tokens(Vec::new()));
                     if ready.send(Message::Job(Box::new((ticket, read)))).is_err() {
                         return;
                     }
@@ -121,6 +125,16 @@ impl Reader {
     pub(crate) fn read(&self, job: &Job) -> Result<Ready, EngineError> {
         let vision = self.vision.as_ref();
         let encoded = self.prompter.encode_prompt(&job.prompt, vision, self.context)?;
+        let image_token = vision.map(|it| it.image_token);
+        let unknown = |it: &&u32| **it as usize >= self.vocabulary && Some(**it) != image_token;
+        if let Some(token) = encoded.tokens.iter().find(unknown) {
+            let reason = format!("the model has no token {token}, only {}", self.vocabulary);
+            // Whose fault it is depends on who chose it: the client, or the model's own tokenizer.
+            return Err(match &*job.prompt {
+                Prompt::Tokens(_) => EngineError::BadPrompt(reason),
+                Prompt::Text(_) | Prompt::Chat { .. } => EngineError::Internal(reason),
+            });
+        }
         let mut pictures = Vec::with_capacity(encoded.images.len());
         if let Some(vision) = vision {
             let mut from = 0;

@@ -129,7 +129,7 @@ impl Rig {
 
 fn echo(text: &str, max_tokens: usize) -> Job {
     let sampling = Sampling { max_tokens: Some(max_tokens), ..Sampling::default() };
-    Job { sampling, prompt: Prompt::Text(text.to_owned()), ..job("echo", "") }
+    Job { sampling, prompt: Prompt::Text(text.to_owned()).into(), ..job("echo", "") }
 }
 
 /// The whole text and the last event.

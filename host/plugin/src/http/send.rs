@@ -2,6 +2,7 @@
 
 use std::{
     io::ErrorKind,
+    io::Read as _,
     time::{Duration, Instant},
 };
 
@@ -141,7 +142,8 @@ impl Hooks {
         if !outbound.policy.grants(request.uri()) {
             return Err(Denial::Host);
         }
-        if size(request.headers()) + request.uri().path().len() > HEADERS_MAX {
+        let path = request.uri().path_and_query().map_or(0, |it| it.as_str().len());
+        if size(request.headers()) + path > HEADERS_MAX {
             return Err(Denial::RequestHeaders);
         }
         let now = Instant::now();
@@ -249,8 +251,14 @@ impl Sender {
         if size(&head.headers) > HEADERS_MAX {
             return Err(Denial::ResponseHeaders);
         }
-        let body = body.with_config().limit(RESPONSE_BODY_MAX).read_to_vec()?;
-        Ok(Response::from_parts(head, Bytes::from(body)))
+        let mut bytes = Vec::new();
+        // The limit of the library is on what comes over the wire, which may be compressed.
+        let mut reader = body.as_reader().take(RESPONSE_BODY_MAX + 1);
+        reader.read_to_end(&mut bytes).map_err(ureq::Error::from)?;
+        if bytes.len() as u64 > RESPONSE_BODY_MAX {
+            return Err(Denial::ResponseBody);
+        }
+        Ok(Response::from_parts(head, Bytes::from(bytes)))
     }
 }
 

@@ -53,8 +53,14 @@ impl ChatRequest {
             hint: "send an array of messages with role and content",
         })?;
         let prompts = vec![DraftPrompt::Turns(turns(messages, limits)?)];
-        let draft = Draft { prompts, params, tools: Vec::new(), adapter: None };
+        let adapter = fields.text("adapter")?.filter(|it| !it.is_empty());
+        let draft = Draft { prompts, params, tools: Vec::new(), adapter };
         check_size(&draft, ["messages", "messages"], limits)?;
+        let chars: usize = tools.list.iter().map(|it| it.to_string().len()).sum();
+        if chars > limits.prompt_chars {
+            let reason = format!("may hold {} characters, not {chars}", limits.prompt_chars);
+            return Err(ApiError::invalid("tools", reason));
+        }
         let (store, metadata) = (fields.flag("store")?, fields.take("metadata"));
         Ok(Self { model, draft, stream, include_usage, include_metrics, tools, store, metadata })
     }

@@ -63,7 +63,8 @@ impl CompletionRequest {
             let reason = format!("may ask for {} answers in all, not {jobs}", limits.choices);
             return Err(ApiError::invalid("prompt", reason));
         }
-        let draft = Draft { prompts, params, tools: Vec::new(), adapter: None };
+        let adapter = fields.text("adapter")?.filter(|it| !it.is_empty());
+        let draft = Draft { prompts, params, tools: Vec::new(), adapter };
         check_size(&draft, ["prompt", "prompt"], limits)?;
         let logprobs = logprobs.is_some();
         Ok(Self { model, draft, echo, keep, logprobs, stream, include_usage, include_metrics })

@@ -1,7 +1,10 @@
 //! Images from where they are: only from hosts that the operator named, and never from an address that is not public,
 //! whatever a name resolves to. No redirect is followed and no proxy asked: both would go elsewhere.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    io::Read as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use ureq::{
     Agent, Error,
@@ -57,14 +60,14 @@ pub(super) fn fetch(
         return Err(ImageError::NotFetched(format!("its server answered {}", status.as_u16())));
     }
     let limit = limits.image_bytes;
-    // One more than allowed, so that what is too large is told from what just fits.
-    let body = response.body_mut().with_config().limit(limit as u64 + 1).read_to_vec();
-    match body {
-        Ok(bytes) => Ok(bytes),
-        Err(Error::BodyExceedsLimit(_)) => {
-            Err(ImageError::TooLarge { bytes: limit.saturating_add(1), limit })
-        }
-        Err(error) => Err(failed(reason(&error))),
+    let mut bytes = Vec::new();
+    // One more than allowed, so that what is too large is told from what just fits. The limit of the library is on what comes
+    // over the wire, which may be compressed.
+    let mut reader = response.body_mut().as_reader().take(limit as u64 + 1);
+    match reader.read_to_end(&mut bytes) {
+        Ok(_) if bytes.len() > limit => Err(ImageError::TooLarge { bytes: bytes.len(), limit }),
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(failed(reason(&error.into()))),
     }
 }
 
@@ -219,7 +222,7 @@ mod tests {
             let _ = stream.write_all(&answer);
         });
         let hosts = vec!["localhost".to_owned()];
-        let limits = Limits { image_hosts: hosts, image_bytes: 4, ..Limits::default() };
+        let limits = Limits { image_hosts: hosts, image_bytes: 40, ..Limits::default() };
         fetch(&format!("http://localhost:{port}/a.png"), &limits, allows)
     }
 
@@ -234,7 +237,14 @@ mod tests {
             let error = fetched(answer, allows).map(|it| it.len()).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         };
-        check(&ok("12345678"), all, "over the limit of 4");
+        check(&ok(&"x".repeat(41)), all, "over the limit of 40");
+        // A thousand letters in 29 bytes.
+        let packed = [
+            31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 75, 76, 28, 5, 163, 96, 20, 12, 119, 0, 0, 3, 218, 56,
+            154, 232, 3, 0, 0,
+        ];
+        let head = "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 29\r\n\r\n";
+        check(&[head.as_bytes(), &packed].concat(), all, "over the limit of 40");
         check(&ok("1234"), is_public, "no public address");
         let elsewhere =
             b"HTTP/1.1 302 Found\r\nlocation: http://localhost/\r\ncontent-length: 0\r\n\r\n";

@@ -92,7 +92,8 @@ fn message(turn: &Turn) -> (String, Vec<Option<String>>) {
         Piece::Text(text) => Some(text.clone()),
         Piece::Image(_) => None,
     };
-    (turn.role.clone(), turn.pieces.iter().map(part).collect())
+    let calls = turn.arguments().map(|it| Some(it.to_owned()));
+    (turn.role.clone(), turn.pieces.iter().map(part).chain(calls).collect())
 }
 
 /// Metadata of somebody who wants them stored.

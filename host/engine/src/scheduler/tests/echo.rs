@@ -102,6 +102,10 @@ impl Model for Echo {
         self.setting.context
     }
 
+    fn vocabulary(&self) -> usize {
+        VOCABULARY
+    }
+
     fn capacity(&self) -> Capacity {
         Capacity { block_tokens: BLOCK_TOKENS, blocks: self.setting.blocks, sequences: 64 }
     }
