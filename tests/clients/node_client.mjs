@@ -79,11 +79,18 @@ const checks = {
     const answer = await client.completions.create({ model, prompt: ["Once", "Twice"], max_tokens: 4, echo: true });
     assert.ok(answer.choices[1].text.startsWith("Twice"));
   },
+  async embeddings() {
+    const answer = await client.embeddings.create({ model, input: ["Once", "Twice"] });
+    const [once, twice] = answer.data.map((it) => it.embedding);
+    assert.equal(once.length, twice.length);
+    assert.ok(Math.abs(once.reduce((sum, it) => sum + it * it, 0) - 1) < 1e-4);
+    assert.notDeepEqual(once, twice);
+  },
   async errors() {
     const bad = client.chat.completions.create({ model, messages: [], temperature: 0 });
     await assert.rejects(bad, (error) => error instanceof OpenAI.BadRequestError && error.param === "messages");
-    const none = client.embeddings.create({ model, input: "x" });
-    await assert.rejects(none, (error) => error instanceof OpenAI.BadRequestError && error.code === "no_embeddings");
+    const none = client.embeddings.create({ model, input: "x", adapter: "nobody" });
+    await assert.rejects(none, (error) => error instanceof OpenAI.NotFoundError && error.code === "model_not_found");
   },
 };
 

@@ -9,7 +9,7 @@ import traceback
 import litellm
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
 BASE = sys.argv[1]
@@ -105,6 +105,19 @@ class LiteLLM:
             assert "top_logprobs" in str(error), error
         else:
             raise AssertionError("it was taken")
+        try:
+            self.ask(HELLO, extra_body={"adapter": "nobody"})
+        except litellm.NotFoundError as error:
+            assert "nobody" in str(error), error
+        else:
+            raise AssertionError("it was taken")
+
+    def embeddings(self):
+        answer = litellm.embedding(
+            model=f"{self.provider}/demo", input=["Once", "Twice"], api_base=BASE, api_key=KEY, encoding_format="float"
+        )
+        once, twice = (it["embedding"] for it in answer.data)
+        assert len(once) == len(twice) and once != twice
 
 
 @tool
@@ -163,6 +176,18 @@ class LangChain:
             assert error.code == "invalid_value", error
         else:
             raise AssertionError("it was taken")
+        try:
+            self.model(extra_body={"adapter": "nobody"}).invoke("Hello!")
+        except openai.NotFoundError as error:
+            assert error.code == "model_not_found", error
+        else:
+            raise AssertionError("it was taken")
+
+    def embeddings(self):
+        # Texts as they are: its counter of tokens would fetch a file of OpenAI's.
+        model = OpenAIEmbeddings(model="demo", base_url=BASE, api_key=KEY, check_embedding_ctx_length=False)
+        once, twice = model.embed_documents(["Once", "Twice"])
+        assert len(once) == len(twice) and once != twice
 
 
 def main():
@@ -173,7 +198,7 @@ def main():
         "langchain": LangChain(),
     }
     for name, client in clients.items():
-        for what in ("chat", "stream", "tools", "image", "schema", "error"):
+        for what in ("chat", "stream", "tools", "image", "schema", "embeddings", "error"):
             try:
                 getattr(client, what)()
                 print(f"ok      {name} {what}")

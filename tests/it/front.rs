@@ -312,9 +312,13 @@ fn the_rest_of_the_api_is_passed_on_or_translated() {
     );
     assert_eq!(raw.json()["response"], theirs.json()["response"], "{}", raw.text);
     assert_eq!(server.post("/vision", &json!({"prompt": "x", "image": "@"})).status, 400);
-    // What the upstream doesn't have, it says itself.
-    let none = server.post("/v1/embeddings", &json!({"model": "demo", "input": "x"}));
-    assert!((400..=404).contains(&none.status), "{}", none.text);
+    let vectors = json!({"model": "demo", "input": ["x", "y"]});
+    let passed = server.post("/v1/embeddings", &vectors);
+    assert_eq!(passed.status, 200, "{}", passed.text);
+    assert_eq!(passed.json(), engine.post("/v1/embeddings", &vectors).json());
+    // What the upstream refuses, it says itself.
+    let none = server.post("/v1/embeddings", &json!({"model": "demo", "input": ""}));
+    assert_eq!(none.status, 400, "{}", none.text);
 
     let told = String::from_utf8(server.command("check").stdout).unwrap();
     let line = format!("  upstream a: http://{} (the models that it lists)\n", engine.address());

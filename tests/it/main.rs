@@ -17,6 +17,8 @@ mod choices;
 mod cli;
 // Answers that are logged while they are made.
 mod deltas;
+// Vectors of texts.
+mod embeddings;
 // Given up at any point, out of time, cut off: one terminal record each.
 mod endings;
 // Whatever a plugin does wrong costs log content at most.

@@ -1,5 +1,7 @@
 //! The callers' side of the queue.
 
+mod embed;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -13,10 +15,13 @@ use std::{
 };
 
 use tokio::sync::{
+    Semaphore,
     mpsc::{UnboundedReceiver, unbounded_channel},
     oneshot,
 };
+use tracing::Span;
 
+pub use self::embed::{EmbedError, EmbedInput, EmbedRequest, Embeddings};
 use crate::{
     config::Config,
     error::{AdapterChangeError, LoadError, SubmitError},
@@ -70,12 +75,19 @@ struct Shared {
     adapter_fallback: bool,
     capacity: usize,
     waiting: Arc<AtomicUsize>,
+    /// How many requests for embeddings have a place.
+    embedding: Arc<AtomicUsize>,
+    embedding_size: usize,
+    /// Permits to make tokens of texts of which vectors are wanted.
+    encoders: Arc<Semaphore>,
+    /// How many tokens the model knows.
+    vocabulary: usize,
     submitted: AtomicU64,
     /// Nothing once the engine is shutting down: its threads end when these are gone.
     inlets: RwLock<Option<Inlets>>,
 }
 
-/// Both are unbounded by type: a job has its place first, and operators wait for their answers.
+/// Both are unbounded by type: a job or an embedding has its place first, and operators wait for their answers.
 struct Inlets {
     tickets: Sender<Ticket>,
     messages: Sender<Message>,
@@ -88,6 +100,8 @@ struct Ready {
     stats: Arc<SharedStats>,
     device: String,
     gpu: GpuSummary,
+    embedding_size: usize,
+    vocabulary: usize,
 }
 
 /// Starts the engine thread, loads everything there, and returns once jobs can run.
@@ -131,6 +145,8 @@ pub(crate) fn launch(
                 stats: scheduler.stats(),
                 device: scheduler.device_name(),
                 gpu: scheduler.gpu_summary(),
+                embedding_size: scheduler.embedding_size(),
+                vocabulary: scheduler.vocabulary(),
             }));
             scheduler.serve(&inbox);
             let _ = reader.join();
@@ -149,6 +165,10 @@ pub(crate) fn launch(
         adapter_fallback,
         capacity,
         waiting: Arc::new(AtomicUsize::new(0)),
+        embedding: Arc::new(AtomicUsize::new(0)),
+        embedding_size: ready.embedding_size,
+        encoders: Arc::new(Semaphore::new(embed::ENCODERS)),
+        vocabulary: ready.vocabulary,
         submitted: AtomicU64::new(0),
         inlets: RwLock::new(Some(Inlets { tickets, messages })),
     };
@@ -244,7 +264,7 @@ impl EngineHandle {
     /// Hands a job in. It never blocks. Dropping the receiver cancels the job within one step; the channel is
     /// unbounded, because a job can't send more than its context holds, and the engine must not wait for one slow reader.
     pub fn submit(&self, job: Job) -> Result<UnboundedReceiver<Event>, SubmitError> {
-        let served = self.resolve(&job)?;
+        let served = self.resolve(&job.model, job.adapter_requested.as_deref(), &job.span)?;
         let has_image = |part: &Part| matches!(part, Part::Image(_));
         if !served.model.vision
             && let Prompt::Chat { messages, .. } = &*job.prompt
@@ -308,21 +328,26 @@ impl EngineHandle {
     }
 
     /// What a job runs on. An adapter that is named beside the model has to be one of its adapters.
-    fn resolve(&self, job: &Job) -> Result<Arc<Served>, SubmitError> {
+    fn resolve(
+        &self,
+        name: &str,
+        adapter: Option<&str>,
+        span: &Span,
+    ) -> Result<Arc<Served>, SubmitError> {
         let registry = &self.shared.registry;
         let unknown = |name: &str| SubmitError::UnknownModel(name.to_owned());
-        let model = registry.find(&job.model).ok_or_else(|| unknown(&job.model))?;
-        let Some(requested) = job.adapter_requested.as_deref() else { return Ok(model) };
+        let model = registry.find(name).ok_or_else(|| unknown(name))?;
+        let Some(requested) = adapter else { return Ok(model) };
         let problem = match registry.find(requested) {
-            Some(it) if fits(&it.model, &job.model) => return Ok(it),
+            Some(it) if fits(&it.model, name) => return Ok(it),
             Some(_) => AdapterProblem::Foreign,
             None => AdapterProblem::Unknown,
         };
         if self.shared.adapter_fallback {
-            events::lora_fallback(&job.span, requested, &model.model.name, problem);
+            events::lora_fallback(span, requested, &model.model.name, problem);
             return Ok(model);
         }
-        events::lora_failed(&job.span, requested, problem);
+        events::lora_failed(span, requested, problem);
         Err(unknown(requested))
     }
 

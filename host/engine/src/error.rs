@@ -99,6 +99,8 @@ pub enum EngineError {
     Constraint(String),
     #[error("the request's time is over: ask for less, or allow more time")]
     DeadlineExceeded,
+    #[error("the cache has no room for the text now: try again shortly")]
+    CacheFull,
     #[error("out of memory: {0}; shorten the prompt or use a smaller model")]
     OutOfMemory(String),
     #[error("the engine failed: {0}")]
@@ -120,6 +122,7 @@ impl EngineError {
             Self::BadPrompt(_) => "bad_prompt",
             Self::Constraint(_) => "constraint",
             Self::DeadlineExceeded => "deadline_exceeded",
+            Self::CacheFull => "cache_full",
             Self::OutOfMemory(_) => "out_of_memory",
             Self::Internal(_) => "internal",
             Self::Panicked(_) => "panicked",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::Span;
 
-use crate::{job::Job, scheduler::Served};
+use crate::scheduler::Served;
 
 /// When the memory was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +56,10 @@ pub(crate) fn gpu_lost(span: &Span, problem: &str) {
 }
 
 /// The adapter that a job runs with, or that it runs without one.
-pub(crate) fn adapter(span: &Span, job: &Job, served: &Served) {
+pub(crate) fn adapter(span: &Span, requested: &str, served: &Served) {
     let resolved = served.model.name.as_str();
     match &served.adapter {
         Some(adapter) => {
-            let requested = job.adapter_requested.as_deref().unwrap_or(&job.model);
             lora_resolved(span, requested, resolved, adapter.modules as u64);
         }
         // One that is not there was told when the job was handed in.

@@ -1,4 +1,4 @@
-//! The inference engine: loads a model, and turns jobs into text on one device.
+//! The inference engine: loads a model, and turns jobs into text, and texts into vectors, on one device.
 //!
 //! [`start`] loads everything and returns an [`Engine`]; [`Engine::submit`] hands in a [`Job`] and returns the channel
 //! on which its [`Event`]s arrive. One thread of its own owns the device, the model and its cache, and moves all running
@@ -7,7 +7,7 @@
 //!
 //! # Layout
 //! - [`config`], [`job`], [`error`]: what goes in and what comes out.
-//! - `engine`: the callers' side of the queue; `scheduler`: the engine thread, with continuous batching. `events`: the
+//! - `engine`: the callers' side of the queue, with `embed`; `scheduler`: the engine thread, with continuous batching. `events`: the
 //!   `tracing` events of a job.
 //! - `load`: from a [`Config`] to models that are ready. `checkpoint`: a model's files. `hub`, `device`, `gpu`,
 //!   `threads`: what it finds around it.
@@ -52,7 +52,9 @@ pub use self::{
     adapter::AdapterError,
     config::{Adapter, AdapterSource, Config, DeviceChoice, EmbeddedFile, ModelSource},
     constraint::{ConstraintError, json_in_grammar},
-    engine::{Engine, EngineHandle, ServedModel, start},
+    engine::{
+        EmbedError, EmbedInput, EmbedRequest, Embeddings, Engine, EngineHandle, ServedModel, start,
+    },
     error::{AdapterChangeError, EngineError, LoadError, SubmitError},
     gpu::{GpuInfo, GpuSummary},
     job::{

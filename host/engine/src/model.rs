@@ -71,6 +71,17 @@ pub(crate) trait Model: Send {
     /// it, in their order. After an error, the blocks of the runs hold nothing that can be relied on.
     fn forward(&mut self, runs: &[Run<'_>]) -> Result<Tensor, EngineError>;
 
+    /// How many numbers the states have that [`Self::embed`] returns; 0 where it returns none.
+    fn width(&self) -> usize {
+        0
+    }
+
+    /// As [`Self::forward`], but returns what the head would read: `f32` states of shape (rows, [`Self::width`]), after the
+    /// last norm.
+    fn embed(&mut self, _runs: &[Run<'_>]) -> Result<Tensor, EngineError> {
+        Err(EngineError::Internal("the model makes no embeddings".into()))
+    }
+
     /// The sequence is over: frees what the model itself keeps of it.
     fn forget(&mut self, _sequence: u64) {}
 
@@ -107,7 +118,7 @@ pub(crate) struct Run<'a> {
     pub(crate) blocks: &'a [u32],
     pub(crate) adapter: Option<&'a str>,
     pub(crate) images: &'a [Placed<'a>],
-    /// Whether the logits after the last of `tokens` are wanted.
+    /// Whether the logits after the last of `tokens` are wanted, or its state.
     pub(crate) logits: bool,
 }
 

@@ -3,10 +3,12 @@
 //! - `step` is one of them. `batcher` decides who moves on, over `pool` (blocks of the cache) and `prefix` (which blocks hold
 //!   the same).
 //! - `prompts` makes jobs ready on a thread of its own; `generation` is one job from then on.
+//! - `embed` reads texts of which vectors are wanted, between the steps.
 //! - `served` has the names that jobs can ask for, `adapters` changes them; `stats` is what is told of all of it.
 
 mod adapters;
 mod batcher;
+mod embed;
 mod generation;
 mod pool;
 mod prefix;
@@ -19,7 +21,7 @@ mod tests;
 
 use std::{
     any::Any,
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     mem,
     path::PathBuf,
     sync::{
@@ -35,13 +37,15 @@ use tokio::sync::oneshot;
 pub use self::stats::Stats;
 use self::{
     batcher::{Batcher, Limits, Order},
+    embed::Embedding,
     generation::Generation,
     prefix::Salt,
     prompts::Ready,
     stats::Line,
 };
 pub(crate) use self::{
-    prompts::{Place, Reader, Ticket},
+    embed::Embed,
+    prompts::{Place, Reader, Ticket, check_tokens},
     served::{Registry, Served},
     stats::SharedStats,
 };
@@ -72,6 +76,7 @@ const DRAIN_EVERY: Duration = Duration::from_millis(20);
 /// What arrives at the engine thread.
 pub(crate) enum Message {
     Job(Box<(Ticket, Result<Ready, EngineError>)>),
+    Embed(Box<Embed>),
     Load {
         name: String,
         folder: PathBuf,
@@ -92,6 +97,8 @@ pub(crate) struct Scheduler {
     gpu: Gpu,
     batcher: Batcher,
     jobs: BTreeMap<u64, Generation>,
+    /// The first one's text is read next.
+    embeds: VecDeque<Embedding>,
     /// Adapters that no new job finds, until the last job with them is gone.
     leaving: Vec<Leaving>,
     /// How many tokens prompt and answer may have together.
@@ -157,6 +164,7 @@ impl Scheduler {
             gpu,
             batcher,
             jobs: BTreeMap::new(),
+            embeds: VecDeque::new(),
             leaving: Vec::new(),
             context,
             began: now,
@@ -192,6 +200,16 @@ impl Scheduler {
         device::name(&self.device)
     }
 
+    /// How many numbers an embedding has.
+    pub(crate) fn embedding_size(&self) -> usize {
+        self.model.width()
+    }
+
+    /// How many tokens the model knows.
+    pub(crate) fn vocabulary(&self) -> usize {
+        self.model.vocabulary()
+    }
+
     pub(crate) fn gpu_summary(&self) -> GpuSummary {
         self.gpu.summary().clone()
     }
@@ -201,11 +219,8 @@ impl Scheduler {
         loop {
             match self.receive(inbox) {
                 Ok(()) => {}
-                Err(TryRecvError::Disconnected) if self.jobs.is_empty() => break,
-                Err(_) => {
-                    self.sweep();
-                    self.step();
-                }
+                Err(TryRecvError::Disconnected) if self.is_idle() => break,
+                Err(_) => self.turn(),
             }
             self.drain();
         }
@@ -215,9 +230,22 @@ impl Scheduler {
         }
     }
 
+    fn is_idle(&self) -> bool {
+        self.jobs.is_empty() && self.embeds.is_empty()
+    }
+
+    /// One step of the jobs, and a piece of a text of which a vector is wanted.
+    fn turn(&mut self) {
+        if !self.jobs.is_empty() {
+            self.sweep();
+            self.step();
+        }
+        self.embed();
+    }
+
     /// Takes one message. While there is work, an error says that none is waiting.
     fn receive(&mut self, inbox: &Receiver<Message>) -> Result<(), TryRecvError> {
-        let message = if !self.jobs.is_empty() {
+        let message = if !self.is_idle() {
             inbox.try_recv()?
         } else if !self.leaving.is_empty() {
             match inbox.recv_timeout(DRAIN_EVERY) {
@@ -232,6 +260,7 @@ impl Scheduler {
         };
         match message {
             Message::Job(job) => self.take(job.0, job.1),
+            Message::Embed(embed) => self.take_embed(*embed),
             Message::Load { name, folder, reply } => {
                 let _ = reply.send(self.load_adapter(&name, folder));
             }

@@ -16,7 +16,7 @@ use crate::{
     request_id::RequestIds, request_log::TARGET, stored, vision,
 };
 
-const ROUTES: &str = "/v1/chat/completions, /v1/completions, /vision, /v1/models";
+const ROUTES: &str = "/v1/chat/completions, /v1/completions, /v1/embeddings, /vision, /v1/models, /tokenize, /openapi.json";
 
 /// Paths come from anybody; more of one than this explains nothing.
 const PATH_CHARS: usize = 512;

@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use engine::{AdapterChangeError, EngineError, ServedModel, SubmitError};
+use engine::{AdapterChangeError, EmbedError, EngineError, ServedModel, SubmitError};
 use serde_json::{Value, json};
 use upstream::Failure;
 
@@ -182,6 +182,9 @@ impl ApiError {
             Self::QueueFull { .. } => (S::TOO_MANY_REQUESTS, "rate_limit_error", "queue_full"),
             Self::ShuttingDown => (S::SERVICE_UNAVAILABLE, SERVER, "shutting_down"),
             Self::Engine(it) if it.is_client_error() => (S::BAD_REQUEST, INVALID, it.error_type()),
+            Self::Engine(it @ EngineError::CacheFull) => {
+                (S::TOO_MANY_REQUESTS, "rate_limit_error", it.error_type())
+            }
             Self::Engine(it @ EngineError::OutOfMemory(_)) => {
                 (S::SERVICE_UNAVAILABLE, SERVER, it.error_type())
             }
@@ -274,6 +277,7 @@ impl IntoResponse for ApiError {
             }
             Self::QueueFull { .. }
             | Self::ShuttingDown
+            | Self::Engine(EngineError::CacheFull)
             | Self::Store(StoreError::Busy)
             | Self::Upstream(Failure::Busy) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -300,6 +304,16 @@ impl From<EngineError> for ApiError {
 impl From<Failure> for ApiError {
     fn from(it: Failure) -> Self {
         Self::Upstream(it)
+    }
+}
+
+impl From<EmbedError> for ApiError {
+    fn from(it: EmbedError) -> Self {
+        match it {
+            EmbedError::Refused(error) => error.into(),
+            EmbedError::Failed(error) => error.into(),
+            EmbedError::Gone => Self::EngineGone,
+        }
     }
 }
 
@@ -346,6 +360,14 @@ mod tests {
             ),
             check(
                 SubmitError::QueueFull { capacity: 4 }.into(),
+                429,
+                "rate_limit_error",
+                "queue_full",
+                None,
+            ),
+            check(EngineError::CacheFull.into(), 429, "rate_limit_error", "cache_full", None),
+            check(
+                EmbedError::Refused(SubmitError::QueueFull { capacity: 4 }).into(),
                 429,
                 "rate_limit_error",
                 "queue_full",
@@ -437,6 +459,7 @@ mod tests {
         };
         check(ApiError::QueueFull { capacity: 1 }, header::RETRY_AFTER, "1");
         check(ApiError::ShuttingDown, header::RETRY_AFTER, "1");
+        check(EngineError::CacheFull.into(), header::RETRY_AFTER, "1");
         check(ApiError::BodyTooLarge { limit: 1 }, header::CONNECTION, "close");
         check(ApiError::WrongKey, header::WWW_AUTHENTICATE, "Bearer");
         let retry_after = std::time::Duration::from_millis(1500);

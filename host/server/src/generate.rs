@@ -17,6 +17,7 @@ use crate::{
     params::Params,
     request_log::{Answer as Stored, PromptFacts, RequestLog},
     state::App,
+    tokens::aside,
 };
 
 /// A request whose shape is right. Its images are not decoded yet.
@@ -147,7 +148,7 @@ pub(crate) async fn start(
     defaults: Defaults,
 ) -> Result<Running, ApiError> {
     log.serving(&model.name);
-    let prompts = texts(app, &model.name, &draft);
+    let prompts = texts(app, &model.name, &draft).await?;
     let images = draft.images();
     let text = prompts.join("\n");
     log.prompt(&PromptFacts {
@@ -219,13 +220,21 @@ pub(crate) async fn start(
 }
 
 /// The text of each prompt.
-fn texts(app: &App, model: &str, draft: &Draft) -> Vec<String> {
-    let text = |it: &DraftPrompt| match it {
-        // Tokens that are none are refused by the engine.
-        DraftPrompt::Tokens(tokens) => app.engine().detokenize(model, tokens).unwrap_or_default(),
-        other => other.text(),
-    };
-    draft.prompts.iter().map(text).collect()
+async fn texts(app: &App, model: &str, draft: &Draft) -> Result<Vec<String>, ApiError> {
+    let mut texts = Vec::with_capacity(draft.prompts.len());
+    for prompt in &draft.prompts {
+        texts.push(match prompt {
+            DraftPrompt::Tokens(tokens) => {
+                let (engine, model, tokens) =
+                    (app.engine().clone(), model.to_owned(), tokens.clone());
+                // Tokens that are none are refused by the engine.
+                aside(app, move || Ok(engine.detokenize(&model, &tokens).unwrap_or_default()))
+                    .await?
+            }
+            other => other.text(),
+        });
+    }
+    Ok(texts)
 }
 
 async fn messages(

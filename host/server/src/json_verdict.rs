@@ -38,7 +38,10 @@ pub(crate) fn judge(text: &str, output: Option<Output>, cut: bool) -> Option<Ver
             let keys: Vec<_> = map.keys().take(KEYS).map(String::as_str).collect();
             Verdict { status: "ok", error_offset: None, keys: Some(keys.join(",")), asked }
         }
-        Ok(_) if !asked => Verdict { status: "ok", error_offset: None, keys: None, asked },
+        // A schema may describe any JSON, and the answer was kept to it.
+        Ok(_) if output != Some(Output::Object) => {
+            Verdict { status: "ok", error_offset: None, keys: None, asked }
+        }
         // JSON, but not the object that was asked for.
         Ok(_) => bad("invalid", start),
         Err(error) if error.classify() == Category::Eof && (looks_like_json || cut) => {
@@ -87,6 +90,10 @@ mod tests {
         check("{\"a\":1} done", object, false, Some(("invalid", Some(8), None)));
         check("{\"a\":1,\n}", None, false, Some(("invalid", Some(8), None)));
         check("[1]", object, false, Some(("invalid", Some(0), None)));
+        for text in ["[1]", "\"red\"", "7", "null"] {
+            check(text, Some(Output::Schema), false, Some(("ok", None, None)));
+        }
+        check("\"re", Some(Output::Schema), true, Some(("truncated", Some(3), None)));
         check(" sure, here it is", object, false, Some(("not_json", Some(1), None)));
         check("```json\n{}\n```", object, false, Some(("not_json", Some(0), None)));
         check("", object, false, Some(("not_json", Some(0), None)));

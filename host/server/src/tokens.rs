@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Texts of megabytes take a second to cut into tokens, on a thread that may: two at a time, as grammars.
-async fn aside<T: Send + 'static>(
+pub(crate) async fn aside<T: Send + 'static>(
     app: &App,
     work: impl FnOnce() -> Result<T, TextError> + Send + 'static,
 ) -> Result<T, ApiError> {

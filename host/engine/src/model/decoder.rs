@@ -50,6 +50,14 @@ struct Norm {
     eps: f64,
 }
 
+/// What is wanted of the last rows of runs.
+#[derive(Clone, Copy)]
+enum Rows {
+    Logits,
+    /// What the head would read.
+    States,
+}
+
 /// Where a decoder calculates, and what it may take for its cache.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -111,18 +119,32 @@ impl Decoder {
         self.attention.capacity()
     }
 
+    /// See [`Model::width`](super::Model::width).
+    pub(super) fn width(&self) -> usize {
+        self.config.hidden
+    }
+
     /// See [`Model::forward`](super::Model::forward).
     pub(super) fn forward(&mut self, runs: &[Run<'_>]) -> Result<Tensor, EngineError> {
+        self.run(runs, Rows::Logits)
+    }
+
+    /// See [`Model::embed`](super::Model::embed).
+    pub(super) fn embed(&mut self, runs: &[Run<'_>]) -> Result<Tensor, EngineError> {
+        self.run(runs, Rows::States)
+    }
+
+    fn run(&mut self, runs: &[Run<'_>], wanted: Rows) -> Result<Tensor, EngineError> {
         let batch = Batch::new(runs, self.config.context, self.capacity())?;
         if self.device.is_cpu() && rayon::current_num_threads() > 1 {
             // Inside the pool, handing work to its other threads is cheap.
-            rayon::scope(|_| self.step(&batch))
+            rayon::scope(|_| self.step(&batch, wanted))
         } else {
-            self.step(&batch)
+            self.step(&batch, wanted)
         }
     }
 
-    fn step(&mut self, batch: &Batch<'_>) -> Result<Tensor, EngineError> {
+    fn step(&mut self, batch: &Batch<'_>, wanted: Rows) -> Result<Tensor, EngineError> {
         let parts = batch.spans.iter().map(|span| (span.run.adapter, span.run.tokens.len()));
         let adapted = groups(&self.adapters, parts)?;
         let ids = Tensor::new(batch.tokens(), &self.device)?;
@@ -146,27 +168,37 @@ impl Decoder {
             let up = layer.up.forward(&y, &adapted)?;
             x = (x + layer.down.forward(&gated(&gate, &up)?, &adapted)?)?;
         }
-        self.logits(batch, &x)
+        self.rows(batch, &x, wanted)
     }
 
     /// Of the last rows of the runs that ask, in the order of the runs.
-    fn logits(&self, batch: &Batch<'_>, x: &Tensor) -> Result<Tensor, EngineError> {
+    fn rows(&self, batch: &Batch<'_>, x: &Tensor, wanted: Rows) -> Result<Tensor, EngineError> {
         let asking: Vec<_> = batch.spans.iter().filter(|span| span.run.logits).collect();
         if asking.is_empty() {
-            return Ok(Tensor::zeros((0, self.config.vocabulary), DType::F32, &self.device)?);
+            let width = match wanted {
+                Rows::Logits => self.config.vocabulary,
+                Rows::States => self.config.hidden,
+            };
+            return Ok(Tensor::zeros((0, width), DType::F32, &self.device)?);
         }
         let last = asking.iter().map(|span| span.first + span.run.tokens.len() - 1);
         let rows: Vec<u32> = last.map(|row| row as u32).collect();
         let x = x.index_select(&Tensor::new(rows, &self.device)?, 0)?;
-        let names = asking.iter().map(|span| (span.run.adapter, 1));
-        let adapted = groups(&self.adapters, names)?;
-        let logits = self.head.forward(&self.norm.forward(&x)?, &adapted)?.to_dtype(DType::F32)?;
+        let states = self.norm.forward(&x)?;
+        let rows = match wanted {
+            Rows::States => states,
+            Rows::Logits => {
+                let names = asking.iter().map(|span| (span.run.adapter, 1));
+                self.head.forward(&states, &groups(&self.adapters, names)?)?
+            }
+        };
+        let rows = rows.to_dtype(DType::F32)?;
         let mut order: Vec<u32> = (0..asking.len() as u32).collect();
         order.sort_by_key(|row| asking[*row as usize].place);
         if order.is_sorted() {
-            return Ok(logits);
+            return Ok(rows);
         }
-        Ok(logits.index_select(&Tensor::new(order, &self.device)?, 0)?)
+        Ok(rows.index_select(&Tensor::new(order, &self.device)?, 0)?)
     }
 
     /// `canonical` gives the names in an adapter their spelling in this model.

@@ -65,6 +65,17 @@ impl Model for TextModel {
         self.decoder.forward(runs)
     }
 
+    fn width(&self) -> usize {
+        self.decoder.width()
+    }
+
+    fn embed(&mut self, runs: &[Run<'_>]) -> Result<Tensor, EngineError> {
+        if runs.iter().any(|run| !run.images.is_empty()) {
+            return Err(EngineError::Internal("an image for a model that does not see".into()));
+        }
+        self.decoder.embed(runs)
+    }
+
     fn load_adapter(&mut self, name: &str, files: &Files) -> Result<AdapterInfo, AdapterLoadError> {
         self.decoder.load_adapter(name, files, &str::to_owned)
     }

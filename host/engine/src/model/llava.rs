@@ -177,6 +177,17 @@ impl Model for Llava {
         self.decoder.forward(runs)
     }
 
+    fn width(&self) -> usize {
+        self.decoder.width()
+    }
+
+    fn embed(&mut self, runs: &[Run<'_>]) -> Result<Tensor, EngineError> {
+        for run in runs {
+            self.check(run)?;
+        }
+        self.decoder.embed(runs)
+    }
+
     fn load_adapter(&mut self, name: &str, files: &Files) -> Result<AdapterInfo, AdapterLoadError> {
         let outside = |module: &str| {
             let name = canonical(module);

@@ -170,6 +170,26 @@ impl Batcher {
         self.running.remove(&sequence.order);
     }
 
+    /// How many tokens one step computes.
+    pub(crate) fn step_tokens(&self) -> usize {
+        self.limits.step_tokens
+    }
+
+    /// Blocks for a text that is no sequence, where there are enough: as for a new sequence, a block for each of those that run
+    /// is left.
+    pub(crate) fn lend(&mut self, tokens: usize) -> Option<Vec<u32>> {
+        let needed = tokens.div_ceil(self.limits.block_tokens);
+        if needed + self.running.len() > self.pool.free() {
+            return None;
+        }
+        (0..needed).map(|_| self.pool.take()).collect()
+    }
+
+    /// What [`Self::lend`] gave comes back.
+    pub(crate) fn take_back(&mut self, blocks: &[u32]) {
+        self.pool.give_up(blocks);
+    }
+
     pub(crate) fn tokens(&self, part: &Part) -> &[u32] {
         let tokens = self.sequences.get(&part.number).map(|it| it.tokens.as_slice());
         tokens.and_then(|it| it.get(part.from..part.to)).unwrap_or_default()

@@ -89,7 +89,8 @@ impl Generation {
         self.cached_tokens = cached;
         self.ticket.place = None;
         let Ticket { job, served, .. } = &self.ticket;
-        events::adapter(&job.span, job, served);
+        let requested = job.adapter_requested.as_deref().unwrap_or(&job.model);
+        events::adapter(&job.span, requested, served);
         self.send(Event::Started { input_tokens: self.input_tokens, cached_tokens: cached });
         true
     }

@@ -126,15 +126,7 @@ impl Reader {
         let vision = self.vision.as_ref();
         let encoded = self.prompter.encode_prompt(&job.prompt, vision, self.context)?;
         let image_token = vision.map(|it| it.image_token);
-        let unknown = |it: &&u32| **it as usize >= self.vocabulary && Some(**it) != image_token;
-        if let Some(token) = encoded.tokens.iter().find(unknown) {
-            let reason = format!("the model has no token {token}, only {}", self.vocabulary);
-            // Whose fault it is depends on who chose it: the client, or the model's own tokenizer.
-            return Err(match &*job.prompt {
-                Prompt::Tokens(_) => EngineError::BadPrompt(reason),
-                Prompt::Text(_) | Prompt::Chat { .. } => EngineError::Internal(reason),
-            });
-        }
+        check_tokens(&job.prompt, &encoded.tokens, self.vocabulary, image_token)?;
         let mut pictures = Vec::with_capacity(encoded.images.len());
         if let Some(vision) = vision {
             let mut from = 0;
@@ -154,4 +146,21 @@ impl Reader {
         };
         Ok(Ready { tokens: encoded.tokens, image_tokens: encoded.image_tokens, pictures, mask })
     }
+}
+
+/// Whether the model knows all tokens of a prompt, `vocabulary` being how many it knows.
+pub(crate) fn check_tokens(
+    prompt: &Prompt,
+    tokens: &[u32],
+    vocabulary: usize,
+    image_token: Option<u32>,
+) -> Result<(), EngineError> {
+    let unknown = |it: &&u32| **it as usize >= vocabulary && Some(**it) != image_token;
+    let Some(token) = tokens.iter().find(unknown) else { return Ok(()) };
+    let reason = format!("the model has no token {token}, only {vocabulary}");
+    // Whose fault it is depends on who chose it: the client, or the model's own tokenizer.
+    Err(match prompt {
+        Prompt::Tokens(_) => EngineError::BadPrompt(reason),
+        Prompt::Text(_) | Prompt::Chat { .. } => EngineError::Internal(reason),
+    })
 }

@@ -172,7 +172,7 @@ impl Scheduler {
 }
 
 /// A panic in a model, in candle or in a grammar must not take the other jobs with it.
-fn guarded<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineError> {
     catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|panic| Err(EngineError::Panicked(panic_text(panic.as_ref()))))
 }

@@ -2,6 +2,7 @@
 //! blocks says something else.
 
 mod echo;
+mod embeds;
 mod failures;
 mod mixes;
 

@@ -16,6 +16,8 @@ use crate::{
 
 const BLOCK_TOKENS: usize = 4;
 const VOCABULARY: usize = 512;
+/// Of a state.
+const WIDTH: usize = 8;
 
 /// What kind of model it is.
 pub(super) struct Setting {
@@ -56,6 +58,25 @@ impl Echo {
         let adapters = ["one", "two"].map(str::to_owned).into();
         let cache = vec![0; setting.blocks * BLOCK_TOKENS];
         Self { setting, cache, prompts: HashMap::new(), adapters, steps: 0 }
+    }
+
+    /// What every step begins with.
+    fn begin(&mut self, runs: &[Run<'_>]) -> Result<(), EngineError> {
+        self.steps += 1;
+        if let Some(gate) = &self.setting.gate {
+            let _ = gate.recv();
+        }
+        let now = self.steps;
+        let Some((_, fail)) = self.setting.fails.iter().find(|(step, _)| *step == now) else {
+            return Ok(());
+        };
+        // What a kernel leaves that was stopped half way.
+        for run in runs {
+            for block in run.blocks {
+                self.cache[*block as usize * BLOCK_TOKENS] = 666;
+            }
+        }
+        Err(fail())
     }
 
     fn read(&mut self, run: &Run<'_>) -> u64 {
@@ -111,20 +132,7 @@ impl Model for Echo {
     }
 
     fn forward(&mut self, runs: &[Run<'_>]) -> Result<Tensor, EngineError> {
-        self.steps += 1;
-        if let Some(gate) = &self.setting.gate {
-            let _ = gate.recv();
-        }
-        let now = self.steps;
-        if let Some((_, fail)) = self.setting.fails.iter().find(|(step, _)| *step == now) {
-            // What a kernel leaves that was stopped half way.
-            for run in runs {
-                for block in run.blocks {
-                    self.cache[*block as usize * BLOCK_TOKENS] = 666;
-                }
-            }
-            return Err(fail());
-        }
+        self.begin(runs)?;
         let mut rows = Vec::new();
         for run in runs {
             let hash = self.read(run);
@@ -134,6 +142,23 @@ impl Model for Echo {
         }
         let count = rows.len() / VOCABULARY;
         Ok(Tensor::from_vec(rows, (count, VOCABULARY), &Device::Cpu)?)
+    }
+
+    fn width(&self) -> usize {
+        WIDTH
+    }
+
+    fn embed(&mut self, runs: &[Run<'_>]) -> Result<Tensor, EngineError> {
+        self.begin(runs)?;
+        let mut rows = Vec::new();
+        for run in runs {
+            let hash = self.read(run);
+            if run.logits {
+                rows.extend((0..WIDTH as u64).map(|at| (mix(hash, at) % 1000) as f32 - 499.5));
+            }
+        }
+        let count = rows.len() / WIDTH;
+        Ok(Tensor::from_vec(rows, (count, WIDTH), &Device::Cpu)?)
     }
 
     fn forget(&mut self, sequence: u64) {
