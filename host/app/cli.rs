@@ -28,6 +28,8 @@ pub enum Command {
     Rollback(Operate),
     /// Show a running server's log: its revision, chains and plugins
     State(Operate),
+    /// Set the level of a running server's log, of all of it or of a part
+    Level(Level),
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -97,6 +99,30 @@ pub struct Input {
 pub struct Operate {
     #[command(flatten)]
     pub file: File,
+}
+
+/// A level for as long as the server runs, or until it is set again.
+#[derive(Args, Debug)]
+pub struct Level {
+    #[command(flatten)]
+    pub file: File,
+    /// DEBUG, INFO, WARNING, ERROR or CRITICAL
+    #[arg(required_unless_present = "reset", conflicts_with = "reset")]
+    pub level: Option<String>,
+    /// Take back what was set: the configured level is in force again
+    #[arg(long)]
+    pub reset: bool,
+    /// Of this stream only: app or engine
+    #[arg(long, conflicts_with = "header")]
+    pub stream: Option<String>,
+    /// Of requests only that come with this header
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub header: Option<(String, String)>,
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 #[derive(Args, Clone, Debug, Default)]

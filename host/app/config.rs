@@ -57,6 +57,7 @@ pub struct Server {
     pub api_keys: Vec<server::Key>,
     /// Whether what the model cannot do is ignored rather than refused.
     pub ignore_unsupported: bool,
+    pub base64_embeddings: bool,
     /// Whether the API loads adapters from folders of this machine.
     pub runtime_adapters: bool,
 }

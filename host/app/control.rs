@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use record::Severity;
 use serde_json::{Value, json};
-use server::Refusal;
+use server::{LevelOf, LevelWish, Refusal};
 use upstream::Pool;
 
 use crate::{
@@ -57,7 +58,7 @@ impl server::Control for Control {
             "revision": revisions.current().number(),
             "earlier": revisions.history(),
             "with_requests": revisions.live(),
-            "level": kept.config.log.level.name(),
+            "levels": live.levels.told(&live.pipeline, kept.config.log.level),
             "chains": kept.config.chains.iter().map(describe).collect::<Vec<_>>(),
             "plugins": plugins,
             "stages": stages,
@@ -88,6 +89,26 @@ impl server::Control for Control {
             Ok(it) => Ok(json!({ "revision": it.number, "previous": it.previous })),
             Err(error) => Err(Refusal { problems: vec![error.to_string()] }),
         }
+    }
+
+    fn set_level(&self, wish: LevelWish) -> Result<Value, Refusal> {
+        let live = &self.live;
+        // The value of a header is the operator's affair.
+        let of = match &wish.of {
+            LevelOf::Streams => "the log".to_owned(),
+            LevelOf::Stream(it) => format!("the stream {}", it.name()),
+            LevelOf::Header { name, .. } => format!("requests with a certain {name}"),
+        };
+        let level = wish.level.map_or("what is configured", Severity::name);
+        live.levels
+            .set(&live.pipeline, wish)
+            .map_err(|error| Refusal { problems: vec![error.to_string()] })?;
+        tracing::warn!(
+            target: "bucksaw",
+            event = "admin.called",
+            bucksaw.notice = format!("an operator set the level of {of} to {level}")
+        );
+        Ok(live.levels.told(&live.pipeline, live.kept().config.log.level))
     }
 }
 

@@ -6,7 +6,7 @@
 //! - [`cli`]: what may be typed. [`mod@env`]: variables and `.env`. [`load`]: finding the configuration file.
 //! - [`config`]: from text to what can run. [`builtin`]: what ships inside the program.
 //! - [`plugins`], [`outputs`], [`route`], [`assemble`]: from a configuration to chains; [`fixtures`]: a plugin's own examples.
-//! - [`revision`], [`live`], [`watch`]: the log of a running server, and its change.
+//! - [`revision`], [`live`], [`watch`], [`levels`]: the log of a running server, and its change.
 //! - [`serve`], [`check`], [`run`], [`replay`], [`operate`]: the commands. [`records`]: lines of any log as records.
 //! - `behind`: an engine here, or upstreams elsewhere. [`stored`]: the store between server and chains.
 //! - [`control`], [`metrics`]: what an operator sees. [`signals`]: what the operating system may ask for.
@@ -23,6 +23,7 @@ pub mod control;
 mod digest;
 pub mod env;
 mod fixtures;
+pub mod levels;
 pub mod live;
 pub mod load;
 pub mod metrics;

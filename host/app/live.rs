@@ -15,6 +15,7 @@ use crate::{
     clock::SystemClock,
     config::{self, Config, Problem, Problems, Source},
     env::Vars,
+    levels::Levels,
     load::Invalid,
     outputs::Outputs,
     plugins::Plugins,
@@ -29,6 +30,7 @@ pub type Read = Box<dyn Fn() -> Result<(Config, Vars), Invalid> + Send + Sync>;
 /// The running log of a server.
 pub struct Live {
     pub pipeline: Pipeline,
+    pub levels: Levels,
     runtime: Runtime,
     read: Read,
     /// Stays until the end, whatever the configuration says meanwhile.
@@ -87,7 +89,8 @@ impl Live {
         let pipeline = Pipeline::start(plan).map_err(|error| {
             problem("log.workers", format!("a thread cannot be started: {error}"))
         })?;
-        Ok(Self { pipeline, runtime, read, store, started_with, state: Mutex::default() })
+        let (levels, state) = (Levels::default(), Mutex::default());
+        Ok(Self { pipeline, levels, runtime, read, store, started_with, state })
     }
 
     /// What the revision in force was made of.

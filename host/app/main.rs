@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Reload(it) => operate::reload(&it).map(done),
         Command::Rollback(it) => operate::rollback(&it).map(done),
         Command::State(it) => operate::state(&it).map(done),
+        Command::Level(it) => operate::level(&it).map(done),
     };
     match result {
         Ok(code) => code,

@@ -1,4 +1,4 @@
-//! `bucksaw reload`, `bucksaw rollback` and `bucksaw state`: what is asked of a running server, at the admin address of its
+//! `bucksaw reload`, `bucksaw rollback`, `bucksaw state` and `bucksaw level`: what is asked of a running server, at the admin address of its
 //! configuration. It knows the form of the answers, and nothing of what the server does for them.
 
 #[cfg(test)]
@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     builtin, cli,
@@ -34,7 +34,7 @@ const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// # Errors
 /// When there is no admin address, nobody answers there, or the change was refused, with every problem.
 pub fn reload(args: &cli::Operate) -> Result<()> {
-    change(args, Wish::Reload)
+    change(args, &Wish::Reload)
 }
 
 /// Takes the server's log back to the revision before, and says which one is in force.
@@ -42,7 +42,7 @@ pub fn reload(args: &cli::Operate) -> Result<()> {
 /// # Errors
 /// As [`reload`]; there may be no revision before.
 pub fn rollback(args: &cli::Operate) -> Result<()> {
-    change(args, Wish::Rollback)
+    change(args, &Wish::Rollback)
 }
 
 /// Prints the state of the server's log as JSON.
@@ -50,24 +50,44 @@ pub fn rollback(args: &cli::Operate) -> Result<()> {
 /// # Errors
 /// When there is no admin address, or nobody answers there.
 pub fn state(args: &cli::Operate) -> Result<()> {
-    let answer = ask(&admin(args)?, Wish::State)?;
+    let answer = ask(&admin(&args.file)?, &Wish::State)?;
     say(&format!("{}\n", serde_json::to_string_pretty(&answer)?))
 }
 
+/// Sets a level of the server's log, and says which ones are in force.
+///
+/// # Errors
+/// When there is no admin address, nobody answers there, or it is no level.
+pub fn level(args: &cli::Level) -> Result<()> {
+    let mut wish = json!({"level": args.level});
+    if let Some(stream) = &args.stream {
+        wish["stream"] = json!(stream);
+    }
+    if let Some((name, value)) = &args.header {
+        wish["header"] = json!({"name": name, "value": value});
+    }
+    let admin = admin(&args.file)?;
+    let levels: Levels = serde_json::from_value(ask(&admin, &Wish::Level(wish))?)
+        .map_err(|_| Failure::Stranger { address: address(&admin), status: 200 })?;
+    say(&levels.text())
+}
+
 /// What may be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Wish {
     State,
     Reload,
     Rollback,
+    Level(Value),
 }
 
 impl Wish {
-    fn path(self) -> &'static str {
+    fn path(&self) -> &'static str {
         match self {
             Self::State => "/admin/state",
             Self::Reload => "/admin/reload",
             Self::Rollback => "/admin/rollback",
+            Self::Level(_) => "/admin/level",
         }
     }
 }
@@ -132,8 +152,33 @@ impl Changed {
     }
 }
 
-fn change(args: &cli::Operate, wish: Wish) -> Result<()> {
-    let admin = admin(args)?;
+/// The levels in force.
+#[derive(Debug, Deserialize)]
+struct Levels {
+    app: String,
+    engine: String,
+    headers: Vec<HeaderLevel>,
+}
+
+#[derive(Debug, Deserialize)]
+struct HeaderLevel {
+    name: String,
+    value: String,
+    level: String,
+}
+
+impl Levels {
+    fn text(&self) -> String {
+        let mut text = format!("app: {}\nengine: {}\n", self.app, self.engine);
+        for HeaderLevel { name, value, level } in &self.headers {
+            text += &format!("requests with {name}: {value:?}: {level}\n");
+        }
+        text
+    }
+}
+
+fn change(args: &cli::Operate, wish: &Wish) -> Result<()> {
+    let admin = admin(&args.file)?;
     let answer = ask(&admin, wish)?;
     let changed: Changed = serde_json::from_value(answer)
         .map_err(|_| Failure::Stranger { address: address(&admin), status: 200 })?;
@@ -159,9 +204,9 @@ fn only_admin(text: &str) -> String {
 }
 
 /// The admin address of the configuration, and its key.
-fn admin(args: &cli::Operate) -> Result<Admin> {
+fn admin(file: &cli::File) -> Result<Admin> {
     let vars = Vars::load(Path::new("."))?;
-    let mut source = Source::find(&args.file)?;
+    let mut source = Source::find(file)?;
     source.text = only_admin(&source.text);
     let config = source.parse(&vars)?;
     admin_of(config)
@@ -184,7 +229,7 @@ fn admin_of(config: Config) -> Result<Admin, Problem> {
 }
 
 /// The answer of the server, which did what it was asked.
-fn ask(admin: &Admin, wish: Wish) -> Result<Value, Failure> {
+fn ask(admin: &Admin, wish: &Wish) -> Result<Value, Failure> {
     let config = ureq::Agent::config_builder()
         .timeout_connect(Some(CONNECT))
         .timeout_global(Some(ANSWER))
@@ -202,6 +247,7 @@ fn ask(admin: &Admin, wish: Wish) -> Result<Value, Failure> {
         Wish::Reload | Wish::Rollback => {
             agent.post(&url).header("authorization", &key).send_empty()
         }
+        Wish::Level(body) => agent.post(&url).header("authorization", &key).send_json(body),
     };
     let silent = |error| Failure::Silent { address: address.clone(), error: Box::new(error) };
     let mut answer = answer.map_err(silent)?;

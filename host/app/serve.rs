@@ -133,6 +133,7 @@ async fn listen(behind: &Behind, live: &Arc<Live>) -> Result<()> {
             api_keys: config.server.api_keys.clone(),
             runtime_adapters: config.server.runtime_adapters,
             ignore_unsupported: config.server.ignore_unsupported,
+            base64_embeddings: config.server.base64_embeddings,
         },
         chain_for(live),
     );
@@ -191,13 +192,15 @@ fn announce(config: &Config, behind: &Behind, address: SocketAddr) {
 
 /// The chain of a request, by the routes of the revision in force, which it then keeps.
 fn chain_for(live: &Arc<Live>) -> server::ChainFor {
+    let live = live.clone();
     let revisions = live.pipeline.revisions().clone();
     let default: Arc<str> = DEFAULT_CHAIN.into();
     Arc::new(move |request| {
         let revision = revisions.current();
         let kept = Kept::of(&revision);
         let chain = kept.map_or_else(|| default.clone(), |it| it.routes.choose(request));
-        server::Chosen { chain, revision: revision.number() }
+        let level = live.levels.of(request.headers);
+        server::Chosen { chain, revision: revision.number(), level }
     })
 }
 

@@ -1,12 +1,13 @@
 //! Changing the log of a running server: what is taken over, what is refused, and what each request sees of it.
 //!
 //! # Layout
-//! - [`admin`]: by an operator. [`flight`]: while requests are under way. [`rollback`]: and back by itself.
+//! - [`admin`]: by an operator; [`levels`]: who sees more. [`flight`]: while requests are under way. [`rollback`]: and back by itself.
 //! - [`selection`]: routes follow, and the floor stays. [`cache`]: compiled components outlive the server.
 
 mod admin;
 mod cache;
 mod flight;
+mod levels;
 mod rollback;
 mod selection;
 

@@ -29,6 +29,7 @@ fn server(old: &Server, new: &Server) -> Vec<&'static str> {
         served_model_names,
         api_keys,
         ignore_unsupported,
+        base64_embeddings,
         runtime_adapters,
     } = old;
     let new_limits = &new.limits;
@@ -43,6 +44,7 @@ fn server(old: &Server, new: &Server) -> Vec<&'static str> {
         ("server.api_keys", *api_keys == new.api_keys),
         ("server.image_hosts", limits.image_hosts == new_limits.image_hosts),
         ("server.ignore_unsupported", *ignore_unsupported == new.ignore_unsupported),
+        ("server.base64_embeddings", *base64_embeddings == new.base64_embeddings),
         ("server.runtime_adapters", *runtime_adapters == new.runtime_adapters),
         ("server.request_seconds", limits.request_time == new_limits.request_time),
     ])

@@ -32,6 +32,7 @@ pub(super) struct Server {
     pub(super) api_keys: Option<Vec<String>>,
     pub(super) image_hosts: Option<Vec<String>>,
     pub(super) ignore_unsupported: Option<bool>,
+    pub(super) base64_embeddings: Option<bool>,
     pub(super) runtime_adapters: Option<bool>,
     pub(super) request_seconds: Option<u64>,
 }
@@ -217,6 +218,7 @@ fn server(mut it: Reader<'_>, problems: &mut Problems) -> Server {
         api_keys: it.texts("api_keys", problems),
         image_hosts: it.texts("image_hosts", problems),
         ignore_unsupported: it.flag("ignore_unsupported", problems),
+        base64_embeddings: it.flag("base64_embeddings", problems),
         runtime_adapters: it.flag("runtime_adapters", problems),
         request_seconds: it.number("request_seconds", 0..=DAY_SECONDS, problems),
     };

@@ -32,7 +32,7 @@ fn check(wish: Wish, (status, body): (&'static str, &'static str), request: &str
         reader.get_mut().write_all(answer.as_bytes()).unwrap();
         head
     });
-    let told = match ask(&admin, wish) {
+    let told = match ask(&admin, &wish) {
         Ok(it) => it.to_string(),
         Err(it) => it.to_string().replace(&address(&admin), "ADDRESS"),
     };
@@ -90,7 +90,7 @@ fn where_nobody_listens_the_address_and_the_next_step_are_told() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let admin = admin(&listener.local_addr().unwrap().to_string());
     drop(listener);
-    let told = ask(&admin, Wish::State).unwrap_err().to_string();
+    let told = ask(&admin, &Wish::State).unwrap_err().to_string();
     assert!(told.starts_with(&format!("no answer from {}: ", address(&admin))), "{told}");
     let next = ": start the server, or set admin.listen to the address that it has";
     assert!(told.ends_with(next) && !told.contains(KEY), "{told}");

@@ -2,6 +2,7 @@
 //!
 //! - A span named `request` of the target `bucksaw`, with the field `request_id`, is a request: events inside it belong to it.
 //!   Its fields `chain` and `revision` say what its records run through; the default chain of the present revision otherwise.
+//!   `level`, the number of a severity, is from where on it has records; what [`Levels`] or the revision says otherwise.
 //! - Of an event, `event` becomes the record's event, `bucksaw.stream` its stream, `severity.number` its severity where
 //!   the five levels of `tracing` are too few; all other fields are kept, typed, under their names.
 //! - Events of the target `bucksaw::store` become records of the stream `store`. They are no part of the log: the level does not
@@ -24,6 +25,7 @@ use tracing_subscriber::{
 
 use crate::{
     clock::Clock,
+    levels::Levels,
     queue::{Entry, Queue},
     revision::{Revision, Revisions},
 };
@@ -39,6 +41,7 @@ pub struct RecordLayer {
     queue: Arc<Queue>,
     clock: Arc<dyn Clock>,
     revisions: Arc<Revisions>,
+    levels: Arc<Levels>,
 }
 
 /// What the layer keeps in the span of a request: the revision lives as long as a request that began with it.
@@ -46,21 +49,30 @@ pub struct RecordLayer {
 struct Request {
     context: Arc<RequestContext>,
     revision: Arc<Revision>,
+    level: Option<Severity>,
 }
 
 impl RecordLayer {
-    pub(crate) fn new(queue: Arc<Queue>, clock: Arc<dyn Clock>, revisions: Arc<Revisions>) -> Self {
-        Self { queue, clock, revisions }
+    pub(crate) fn new(
+        queue: Arc<Queue>,
+        clock: Arc<dyn Clock>,
+        revisions: Arc<Revisions>,
+        levels: Arc<Levels>,
+    ) -> Self {
+        Self { queue, clock, revisions, levels }
     }
 }
 
 /// The filter that belongs to the layer, so that `tracing` does not even build events that are not wanted: the server's own are
-/// made from the revisions' level on, those of libraries from WARNING on.
-pub struct RecordFilter(Arc<Revisions>);
+/// made from the lowest level on that is in force anywhere, those of libraries from WARNING on.
+pub struct RecordFilter {
+    revisions: Arc<Revisions>,
+    levels: Arc<Levels>,
+}
 
 impl RecordFilter {
-    pub(crate) fn new(revisions: Arc<Revisions>) -> Self {
-        Self(revisions)
+    pub(crate) fn new(revisions: Arc<Revisions>, levels: Arc<Levels>) -> Self {
+        Self { revisions, levels }
     }
 
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
@@ -68,12 +80,13 @@ impl RecordFilter {
             return true;
         }
         // The most severe records are made of ERROR events: see `severity.number`.
-        let wanted = self.0.level().min(Severity::ERROR);
+        let level = self.revisions.level();
+        let wanted = self.levels.lowest().map_or(level, |it| it.min(level)).min(Severity::ERROR);
         (metadata.target() == TARGET || is_grave(metadata)) && of_level(*metadata.level()) >= wanted
     }
 }
 
-/// Has every callsite ask the filter again: the level of the revisions may have changed.
+/// Has every callsite ask the filter again: a level may have changed.
 pub(crate) fn follow_level() {
     tracing::callsite::rebuild_interest_cache();
 }
@@ -107,13 +120,14 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
             Value::Int(it) => u64::try_from(it).ok(),
             _ => None,
         });
+        let level = fields.take_number("level").map(Severity::from_number);
         let revision = chosen_in
             .and_then(|it| self.revisions.get(it))
             .unwrap_or_else(|| self.revisions.current());
         let chain = fields.take_text("chain").map_or_else(|| revision.default_chain(), Arc::from);
         if let Some(span) = context.span(id) {
             let context = RequestContext::new(request_id, chain).in_revision(revision.number());
-            span.extensions_mut().insert(Request { context: Arc::new(context), revision });
+            span.extensions_mut().insert(Request { context: Arc::new(context), revision, level });
         }
     }
 
@@ -133,13 +147,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
             .into_iter()
             .flatten()
             .find_map(|span| span.extensions().get::<Request>().cloned());
-        let (request, revision) = match request {
-            Some(it) => (Some(it.context), it.revision),
-            None => (None, self.revisions.current()),
+        let (request, revision, level) = match request {
+            Some(it) => (Some(it.context), it.revision, it.level),
+            None => (None, self.revisions.current(), None),
         };
-        if !kept && severity < revision.chains().level {
-            return;
-        }
         let name = own
             .then(|| fields.take_text("event"))
             .flatten()
@@ -150,6 +161,10 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for RecordLayer {
             Some("engine") => Stream::Engine,
             _ => Stream::App,
         };
+        let level = level.or_else(|| self.levels.get(stream)).unwrap_or(revision.chains().level);
+        if !kept && severity < level {
+            return;
+        }
         if !own {
             fields.list.push(Field::new(field::TARGET, metadata.target()));
         }

@@ -6,7 +6,7 @@
 //! without content). No request waits for anything in here: the front door is one `try_send`.
 //!
 //! # Layout
-//! - [`layer`]: the front door, a `tracing` layer; [`queue`]: the bounded queue behind it.
+//! - [`layer`]: the front door, a `tracing` layer, with [`levels`]; [`queue`]: the bounded queue behind it.
 //! - [`pipeline`]: worker threads that take batches from the queue and run them through their chains.
 //! - [`revision`]: the chains of one configuration, numbered, and their change while records flow.
 //! - [`chain`]: editors in order, release, handlers, outputs. [`stage`]: the traits that plugins implement.
@@ -28,6 +28,7 @@ pub mod escape;
 mod fallback;
 pub mod keeper;
 pub mod layer;
+pub mod levels;
 pub mod output;
 pub mod pipeline;
 pub mod queue;
@@ -51,6 +52,7 @@ pub use self::{
     edit::{Ellipsis, Replacer},
     keeper::{Keeper, Keeping},
     layer::{RecordFilter, RecordLayer, STORE_TARGET, TARGET},
+    levels::Levels,
     output::{Filter, Output, Overflow},
     pipeline::{Drained, Pipeline, Plan},
     released::Released,

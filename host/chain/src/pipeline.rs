@@ -16,6 +16,7 @@ use crate::{
     chain::{Chain, Tools},
     clock::Clock,
     layer::{RecordFilter, RecordLayer, follow_level},
+    levels::Levels,
     output::Output,
     queue::{Entry, Queue},
     report::{internal, number},
@@ -45,6 +46,7 @@ pub struct Pipeline {
 pub(crate) struct Shared {
     pub(crate) queue: Arc<Queue>,
     pub(crate) revisions: Arc<Revisions>,
+    levels: Arc<Levels>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stats: Arc<Stats>,
     pub(crate) outputs: Outputs,
@@ -86,6 +88,7 @@ impl Pipeline {
             outputs: Outputs::new(&plan.chains.outputs),
             queue: Arc::new(queue),
             revisions: Arc::new(Revisions::new(plan.chains, ready)),
+            levels: Arc::default(),
             clock: plan.clock,
             stats,
             ends: OnceLock::new(),
@@ -105,9 +108,9 @@ impl Pipeline {
         S: tracing::Subscriber + for<'a> LookupSpan<'a>,
     {
         let it = &self.shared;
-        let filter = RecordFilter::new(it.revisions.clone());
-        RecordLayer::new(it.queue.clone(), it.clock.clone(), it.revisions.clone())
-            .with_filter(filter)
+        let filter = RecordFilter::new(it.revisions.clone(), it.levels.clone());
+        let (queue, clock) = (it.queue.clone(), it.clock.clone());
+        RecordLayer::new(queue, clock, it.revisions.clone(), it.levels.clone()).with_filter(filter)
     }
 
     /// Where records wait.
@@ -117,6 +120,11 @@ impl Pipeline {
 
     pub fn revisions(&self) -> &Arc<Revisions> {
         &self.shared.revisions
+    }
+
+    /// Levels that win over the revisions'.
+    pub fn levels(&self) -> &Levels {
+        &self.shared.levels
     }
 
     pub fn stats(&self) -> &Arc<Stats> {

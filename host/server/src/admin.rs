@@ -3,6 +3,7 @@
 //! Who may call it is decided by one key, and nothing is said to anybody without it, not even which routes there are. It
 //! knows no chain and no configuration: what there is to see and to change is the application's [`Control`].
 
+mod level;
 #[cfg(test)]
 mod tests;
 
@@ -10,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
-    body::Body,
+    body::{Body, Bytes},
     extract::{Request, State},
     http::{Method, Uri},
     middleware::{self, Next},
@@ -21,6 +22,7 @@ use record::field;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+pub use self::level::{LevelOf, LevelWish};
 use crate::{Limits, access, body, error::ApiError, key::Key, metrics, request_log::TARGET};
 
 /// What an operator may look at and change while the server runs. Implemented by the application.
@@ -42,6 +44,13 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// When nothing was changed, for instance because there is no previous revision.
     fn rollback(&self) -> Result<Value, Refusal>;
+
+    /// Sets a level for as long as the server runs, or until it is set again. Must be quick, like [`Self::state`]. The answer is
+    /// a JSON object of the levels in force.
+    ///
+    /// # Errors
+    /// When nothing was changed, since there are too many.
+    fn set_level(&self, wish: LevelWish) -> Result<Value, Refusal>;
 }
 
 /// Why nothing was changed: one line a problem, each naming its key. The caller is told them all.
@@ -51,9 +60,9 @@ pub struct Refusal {
     pub problems: Vec<String>,
 }
 
-const ROUTES: &str = "/admin/state, /admin/reload, /admin/rollback, /metrics";
+const ROUTES: &str = "/admin/state, /admin/reload, /admin/rollback, /admin/level, /metrics";
 
-/// 1 KiB: no route reads a body, but some clients send an empty object.
+/// 1 KiB: a level and a header, or the empty object that some clients send.
 const BODY_BYTES: usize = 1 << 10;
 /// 5 s: a KiB takes no longer.
 const BODY_TIME: Duration = Duration::from_secs(5);
@@ -70,6 +79,7 @@ pub fn admin_router(control: Arc<dyn Control>, key: Key) -> Router {
         .route("/admin/state", get(state))
         .route("/admin/reload", post(reload))
         .route("/admin/rollback", post(rollback))
+        .route("/admin/level", post(level))
         .route(metrics::ROUTE, get(scrape))
         .fallback(unknown_route)
         .method_not_allowed_fallback(access::wrong_method)
@@ -123,6 +133,11 @@ async fn rollback(State(admin): State<Admin>) -> Result<Json<Value>, ApiError> {
     admin.change(|it| it.rollback()).await
 }
 
+async fn level(State(admin): State<Admin>, bytes: Bytes) -> Result<Json<Value>, ApiError> {
+    let wish = LevelWish::take(body::parse(bytes.to_vec()).await?)?;
+    admin.control.set_level(wish).map(Json).map_err(ApiError::ChangeRefused)
+}
+
 /// What came of it is for the application to log.
 fn called(notice: &'static str) {
     tracing::info!(target: TARGET, event = "admin.called", { field::NOTICE } = notice);
@@ -148,6 +163,6 @@ async fn guard(State(key): State<Key>, request: Request, next: Next) -> Result<R
         body_drain_bytes: BODY_DRAIN_BYTES,
         ..Limits::default()
     };
-    body::read(&parts.headers, body, &limits).await?;
-    Ok(next.run(Request::from_parts(parts, Body::empty())).await)
+    let bytes = body::read(&parts.headers, body, &limits).await?;
+    Ok(next.run(Request::from_parts(parts, Body::from(bytes))).await)
 }

@@ -68,7 +68,8 @@ async fn answer(
     log.received(fields.peek_text("model"), false);
 
     let asked = Asked::take(&mut fields, limits, app.engine().embedding_size())?;
-    let Asked { adapter, dimensions, in_base64, .. } = asked;
+    let Asked { adapter, dimensions, .. } = asked;
+    let in_base64 = asked.in_base64 && app.base64_embeddings();
     let wanted =
         Wanted { model: asked.model.as_deref(), adapter: adapter.as_deref(), images: false };
     let model = models::resolve(app, wanted)?;

@@ -59,7 +59,7 @@ use axum::{
 use engine::EngineHandle;
 
 pub use self::{
-    admin::{Control, Refusal, admin_router},
+    admin::{Control, LevelOf, LevelWish, Refusal, admin_router},
     front::front_router,
     keep::{Changed, CompletionStore, Listing, Page, Paging, StoreError, StoredCompletion},
     key::Key,

@@ -178,6 +178,7 @@ impl RequestLog {
             request_id = %ids.id,
             chain = %chosen.chain,
             revision = chosen.revision,
+            level = chosen.level.map(|it| u64::from(it.number())),
         );
         let agent = headers.get(header::USER_AGENT).and_then(|it| it.to_str().ok());
         let agent = agent.map(|it| it.get(..USER_AGENT_CHARS).unwrap_or(it));

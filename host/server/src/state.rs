@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::http::HeaderMap;
 use engine::EngineHandle;
+use record::Severity;
 use tokio::sync::Semaphore;
 
 use crate::{Key, Limits, keep::CompletionStore, meters::Meters};
@@ -27,6 +28,8 @@ pub struct Config {
     pub runtime_adapters: bool,
     /// Whether what the model cannot do (`suffix`) is ignored rather than refused.
     pub ignore_unsupported: bool,
+    /// Whether vectors go out in base64 when a client asks for it; else numbers do, which all clients read as well.
+    pub base64_embeddings: bool,
 }
 
 /// Where completions are stored, and which.
@@ -49,6 +52,7 @@ impl Default for Config {
             api_keys: Vec::new(),
             runtime_adapters: false,
             ignore_unsupported: false,
+            base64_embeddings: true,
         }
     }
 }
@@ -71,6 +75,8 @@ pub struct Chosen {
     pub chain: Arc<str>,
     /// Which revision of the log's configuration it was chosen in. The request keeps it, whatever is installed meanwhile.
     pub revision: u64,
+    /// From where on the request has records; none: as the rest of the log.
+    pub level: Option<Severity>,
 }
 
 /// Chooses the chain of a request. Must be quick and must not panic: it runs on the request path, also for requests that fail.
@@ -130,6 +136,10 @@ impl App {
 
     pub(crate) fn ignore_unsupported(&self) -> bool {
         self.0.config.ignore_unsupported
+    }
+
+    pub(crate) fn base64_embeddings(&self) -> bool {
+        self.0.config.base64_embeddings
     }
 
     pub(crate) fn meters(&self) -> &Arc<Meters> {

@@ -66,7 +66,7 @@ impl Admin {
 }
 
 /// What a command said, by its exit code: on standard output when it went well, else on standard error.
-fn said(output: &Output, code: i32) -> String {
+pub(super) fn said(output: &Output, code: i32) -> String {
     let text = |it: &[u8]| String::from_utf8(it.to_vec()).unwrap();
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(code), "{out}{err}");
@@ -89,7 +89,7 @@ fn an_operator_sees_changes_and_takes_back() {
         let state: Value = serde_json::from_str(&said(&server.command("state"), 0)).unwrap();
         assert_eq!(state["revision"], revision, "{state}");
         assert_eq!(state["chains"], json!([chain]), "{state}");
-        assert_eq!(state["level"], "INFO");
+        assert_eq!(state["levels"]["app"], "INFO");
         server.chat(ADDRESS, &json!({"max_tokens": 1}));
     };
     chains(1, "default: json");
@@ -144,7 +144,13 @@ fn without_the_key_nobody_sees_or_changes_anything() {
     let admin = Admin::new();
     let mut server = Server::start(&Config::json().more(&admin.lines()));
     let wrong = "open-sesame-9876543210";
-    for what in ["GET /admin/state", "GET /metrics", "POST /admin/reload", "POST /admin/rollback"] {
+    for what in [
+        "GET /admin/state",
+        "GET /metrics",
+        "POST /admin/reload",
+        "POST /admin/rollback",
+        "POST /admin/level",
+    ] {
         let answer = admin.ask(what, wrong);
         assert!(answer.starts_with("HTTP/1.1 401 "), "{what}: {answer}");
         assert!(!answer.contains(REVISION), "{what}: {answer}");

@@ -96,7 +96,12 @@ impl Server {
 
     /// Runs another command of the program, to its end, with the server's configuration.
     pub(crate) fn command(&self, name: &str) -> Output {
-        program(self.folder.path()).args([name, "--config", CONFIG]).output().unwrap()
+        self.command_with(name, &[])
+    }
+
+    pub(crate) fn command_with(&self, name: &str, arguments: &[&str]) -> Output {
+        let mut command = program(self.folder.path());
+        command.args([name, "--config", CONFIG]).args(arguments).output().unwrap()
     }
 
     /// A file in the server's folder.

@@ -45,6 +45,7 @@ pub(super) fn check(raw: &raw::Server, problems: &mut Problems) -> Server {
         api_keys: keys(raw, problems),
         runtime_adapters: raw.runtime_adapters.unwrap_or(false),
         ignore_unsupported: raw.ignore_unsupported.unwrap_or(false),
+        base64_embeddings: raw.base64_embeddings.unwrap_or(true),
         listen,
         limits,
         grace: Duration::from_secs(raw.grace_seconds.unwrap_or(GRACE_SECONDS)),

@@ -85,6 +85,7 @@ pub(super) fn unused(raw: &raw::Raw, problems: &mut Problems) {
         ("server.served_model_names", server.served_model_names.is_some()),
         ("server.runtime_adapters", server.runtime_adapters.is_some()),
         ("server.ignore_unsupported", server.ignore_unsupported.is_some()),
+        ("server.base64_embeddings", server.base64_embeddings.is_some()),
         ("server.request_seconds", server.request_seconds.is_some()),
     ];
     for (key, _) in there.iter().filter(|it| it.1) {

@@ -47,6 +47,10 @@ impl Control for Fake {
     fn rollback(&self) -> Result<Value, Refusal> {
         self.change(0)
     }
+
+    fn set_level(&self, wish: LevelWish) -> Result<Value, Refusal> {
+        self.change(u64::from(wish.level.map_or(0, record::Severity::number)))
+    }
 }
 
 async fn ask(

@@ -121,7 +121,11 @@ pub(crate) fn arrival() -> Arrival {
 
 /// A chain that is called like the request, in revision 7.
 pub(crate) fn chain_for() -> ChainFor {
-    Arc::new(|it: &RouteRequest<'_>| Chosen { chain: it.request_id.into(), revision: 7 })
+    Arc::new(|it: &RouteRequest<'_>| Chosen {
+        chain: it.request_id.into(),
+        revision: 7,
+        level: None,
+    })
 }
 
 /// Runs something with a log, and checks the tail: exactly one terminal record, then total, then summary.
