@@ -14,6 +14,7 @@ mod kernel;
 mod linear;
 mod llama;
 mod llava;
+mod packed;
 mod rope;
 mod weights;
 

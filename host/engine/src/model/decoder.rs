@@ -333,6 +333,7 @@ impl Matrix {
             Self::Float(tensor) | Self::Quantized(QMatMul::Tensor(tensor)) => Ok(tensor.clone()),
             Self::Quantized(QMatMul::TensorF16(tensor)) => tensor.to_dtype(DType::F32),
             Self::Quantized(QMatMul::QTensor(tensor)) => tensor.dequantize(device),
+            Self::Packed(packed) => packed.floats(),
         }
     }
 }

@@ -8,6 +8,8 @@
     reason = "loops over constant ranges are unrolled into registers"
 )]
 
+pub(super) mod quantized;
+
 use pulp::{Arch, Simd, WithSimd};
 
 /// So many rows of activations stay in the second cache while all weights pass by.

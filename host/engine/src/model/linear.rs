@@ -96,6 +96,7 @@ impl Linear {
         let mut y = match &self.weight {
             Matrix::Float(weight) => product(x, weight)?,
             Matrix::Quantized(weight) => weight.forward(x)?,
+            Matrix::Packed(weight) => weight.forward(x)?,
         };
         if let Some(bias) = &self.bias {
             y = y.broadcast_add(bias)?;

@@ -7,6 +7,7 @@ use candle_core::{
     quantized::{QMatMul, QTensor},
 };
 
+use super::packed::Packed;
 use crate::error::LoadError;
 
 /// Tensors by name. Each is taken out once, so that what nobody takes is freed.
@@ -23,13 +24,19 @@ pub(super) trait Weights {
 pub(super) enum Matrix {
     Float(Tensor),
     Quantized(QMatMul),
+    /// Quantized, for the kernels here.
+    Packed(Arc<Packed>),
 }
 
 impl Matrix {
-    /// Kept as it is in the file, or as floats where candle has no products for its type or `CANDLE_DEQUANTIZE_ALL` is set.
+    /// Quantized as it is in the file, or as floats where candle has no products for its type or `CANDLE_DEQUANTIZE_ALL` is set.
     pub(super) fn quantized(tensor: QTensor) -> Result<Self, LoadError> {
         Ok(match QMatMul::from_arc(Arc::new(tensor))? {
             QMatMul::Tensor(tensor) => Self::Float(tensor.to_dtype(DType::F32)?),
+            QMatMul::QTensor(tensor) => match Packed::new(&tensor)? {
+                Some(packed) => Self::Packed(Arc::new(packed)),
+                None => Self::Quantized(QMatMul::QTensor(tensor)),
+            },
             other => Self::Quantized(other),
         })
     }
