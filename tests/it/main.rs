@@ -37,6 +37,8 @@ mod leaks;
 mod live;
 // The OpenAI API over raw HTTP.
 mod openai;
+// The specification of the API, and that the server keeps to it.
+mod openapi;
 // Requests of a handler: granted, redacted, bounded, and beside the log.
 mod outbound;
 // Two configurations at the same records, offline and before a change.

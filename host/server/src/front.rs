@@ -30,7 +30,7 @@ use upstream::Pool;
 use crate::{
     access,
     gate::{self, Gate},
-    health, metrics,
+    health, metrics, openapi,
     state::{ChainFor, Config},
 };
 
@@ -52,6 +52,7 @@ pub fn front_router(pool: Pool, config: Config, chain_for: ChainFor) -> Router {
         .route("/ping", get(info::health))
         .route("/version", get(health::version))
         .route(metrics::ROUTE, get(scrape))
+        .route(openapi::ROUTE, get(openapi::front))
         .fallback(access::unknown_route)
         .method_not_allowed_fallback(access::wrong_method)
         .layer(middleware::from_fn_with_state(gate, gate::check))

@@ -1,5 +1,5 @@
 //! What a request has to have before anybody looks at it: a key, if the server has keys, and headers of a sensible size. Who has no
-//! key is answered 401, whatever was asked for; probes and scrapes need none.
+//! key is answered 401, whatever was asked for; probes, scrapes and readers of the specification need none.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use axum::{
 use crate::{
     Key, access,
     error::ApiError,
-    metrics,
+    metrics, openapi,
     request_log::{Arrival, RequestLog},
     state::ChainFor,
 };
 
-const OPEN: [&str; 4] = ["/health", "/ping", "/version", metrics::ROUTE];
+const OPEN: [&str; 5] = ["/health", "/ping", "/version", metrics::ROUTE, openapi::ROUTE];
 
 /// 64 KiB: eight times what proxies take by default.
 const HEAD_BYTES_MAX: usize = 64 << 10;

@@ -11,7 +11,7 @@
 //!   form of an answer. `embeddings`, `tokens`, `models`, `adapters`, `health`: the others. `gate`, `key`: who may ask.
 //! - `stored`: completions that were stored, and the wish to have one stored; `keep`: what it asks of a store.
 //! - `image`: from base64 to pixels, with the facts that the log wants.
-//! - `front`: the same API in front of other servers.
+//! - `front`: the same API in front of other servers. `openapi`: the specification of both.
 //! - `request_log`: the records of one request, with exactly one terminal record.
 //! - `error`: every answer that is not a success.
 //! - `meters`, `metrics`: for Prometheus. `admin`: what an operator sees and changes, behind a key; [`Control`] is what it asks.
@@ -40,6 +40,7 @@ mod limits;
 mod meters;
 mod metrics;
 mod models;
+mod openapi;
 mod output;
 mod params;
 mod request_id;
@@ -95,6 +96,7 @@ pub fn router(engine: EngineHandle, config: Config, chain_for: ChainFor) -> Rout
         .route("/ping", get(health::health))
         .route("/version", get(health::version))
         .route(metrics::ROUTE, get(metrics::metrics))
+        .route(openapi::ROUTE, get(openapi::engine))
         .fallback(access::unknown_route)
         .method_not_allowed_fallback(access::wrong_method)
         .layer(middleware::from_fn_with_state(gate, gate::check))
