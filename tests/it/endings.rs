@@ -144,6 +144,59 @@ fn a_request_whose_time_is_over_fails_once() {
     assert_eq!(endings, [failed, failed, "request.finished"]);
 }
 
+/// Tokens of the answer to a greeting: the second one is not in the prompt.
+fn answers_tokens() -> (usize, usize) {
+    let mut server = Server::start(&Config::json());
+    let said = server.chat("Hello!", &json!({"max_tokens": 8, "temperature": 0})).json();
+    let text = said["choices"][0]["message"]["content"].as_str().unwrap();
+    let body = json!({"prompt": text, "add_special_tokens": false});
+    let answer = server.post("/tokenize", &body).json()["tokens"].clone();
+    let messages = json!([{"role": "user", "content": "Hello!"}]);
+    let prompt = server.post("/tokenize", &json!({"messages": messages})).json()["tokens"].clone();
+    server.stop();
+    let numbers = |it: &Value| -> Vec<u64> {
+        it.as_array().unwrap().iter().map(|it| it.as_u64().unwrap()).collect()
+    };
+    let (answer, prompt) = (numbers(&answer), numbers(&prompt));
+    let at = answer.iter().position(|it| !prompt.contains(it)).unwrap();
+    (usize::try_from(answer[at]).unwrap(), at)
+}
+
+#[test]
+fn an_engine_that_fails_in_the_middle_of_an_answer_ends_it_once() {
+    let (token, at) = answers_tokens();
+    let model = Model::fails_after(token);
+    let mut server = Server::start(&Config::json().engine(&model.lines()));
+    let greedy = |more: Value| {
+        let mut body = json!({"temperature": 0, "max_tokens": 8});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let whole = server.chat("Hello!", &greedy(json!({})));
+    assert_eq!((whole.status, &whole.json()["error"]["code"]), (500, &json!("internal")));
+    let several = server.chat("Hello!", &greedy(json!({"n": 3})));
+    assert_eq!(several.status, 500, "{}", several.text);
+    let streamed = server.chat("Hello!", &greedy(json!({"stream": true})));
+    assert_eq!(streamed.status, 200);
+    let events = streamed.events();
+    // The role, the tokens that came before, and the error in place of an end.
+    assert!(events.len() >= at + 2, "{events:?}");
+    let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
+    assert_eq!(last["error"]["code"], "internal", "{events:?}");
+    assert!(!streamed.text.contains("[DONE]"), "{}", streamed.text);
+    let vision = server.post("/vision", &json!({"prompt": "Hello!"}));
+    assert_eq!(vision.status, 500, "{}", vision.text);
+    // Nobody's failure keeps the engine from the next one.
+    let short = server.chat("Hello!", &json!({"max_tokens": 1, "temperature": 0}));
+    assert_eq!(short.status, 200, "{}", short.text);
+    server.stop();
+
+    let mut endings = endings(&server);
+    endings.sort_unstable();
+    let failed = "request.failed: internal";
+    assert_eq!(endings, [failed, failed, failed, failed, "request.finished"]);
+}
+
 #[test]
 fn several_answers_that_are_cut_off_end_once() {
     let model = Model::endless();

@@ -1,5 +1,7 @@
 //! The OpenAI API, over raw HTTP.
 
+use std::io::Write as _;
+
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -221,6 +223,58 @@ fn a_client_that_sends_too_much_is_told_so() {
     let status = answer.map(|it| it.status);
     assert_eq!(status, Some(413), "the connection broke before the answer was read");
     server.stop();
+    // And with what is allowed as long as nothing else is said.
+    let mut server = Server::start(&Config::json());
+    let body = vec![b' '; 100_000_000];
+    let answer = server.try_send("POST", CHAT, &[], &body);
+    let status = answer.map(|it| it.status);
+    assert_eq!(status, Some(413), "the connection broke before the answer was read");
+    server.stop();
+    let records = records(&server.read("json.log"));
+    let rejected = records.iter().filter(|it| it["event_name"] == "request.rejected");
+    assert_eq!(rejected.count(), 1, "{records:#?}");
+}
+
+/// Every row of 20,000 is 20,000 white points, and the file has 400 kB.
+fn bomb() -> Vec<u8> {
+    let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
+    let mut chunk = |kind: &[u8; 4], data: &[u8]| {
+        let mut crc = flate2::Crc::new();
+        crc.update(kind);
+        crc.update(data);
+        file.extend(u32::try_from(data.len()).unwrap().to_be_bytes());
+        file.extend(kind);
+        file.extend(data);
+        file.extend(crc.sum().to_be_bytes());
+    };
+    let size = 20_000_u32.to_be_bytes();
+    chunk(b"IHDR", &[&size[..], &size, &[8, 0, 0, 0, 0]].concat());
+    let mut rows = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    let row = vec![0; 20_001];
+    for _ in 0..20_000 {
+        rows.write_all(&row).unwrap();
+    }
+    chunk(b"IDAT", &rows.finish().unwrap());
+    chunk(b"IEND", &[]);
+    file
+}
+
+#[test]
+fn a_small_file_that_becomes_a_large_image_is_refused() {
+    let mut server = Server::start(&Config::json());
+    let file = bomb();
+    assert!(file.len() < 500_000, "{}", file.len());
+    let url = format!("data:image/png;base64,{}", base64(&file));
+    let image = json!({"type": "image_url", "image_url": {"url": url}});
+    let messages = json!([{"role": "user", "content": [image]}]);
+    let answer = server.post(CHAT, &json!({"messages": messages}));
+    check_error(&answer, 400, "image_too_large", Some("messages[0].content[0].image_url.url"));
+    let answer = server.post("/vision", &json!({"prompt": "x", "image": base64(&file)}));
+    check_error(&answer, 400, "image_too_large", Some("image"));
+    server.stop();
+    let records = records(&server.read("json.log"));
+    let rejected = records.iter().filter(|it| it["event_name"] == "request.rejected");
+    assert_eq!(rejected.count(), 2, "{records:#?}");
 }
 
 #[test]

@@ -74,6 +74,29 @@ fn check_folder(server: &Server, texts: &[&str]) {
     assert_eq!(databases, 1);
 }
 
+#[test]
+fn calls_of_tools_are_stored_as_they_were_answered() {
+    let mut server = Server::start(&config());
+    let city = json!({"type": "string", "enum": ["Seoul", "kim@example.com"]});
+    let parameters = json!({"type": "object", "properties": {"city": city}, "required": ["city"]});
+    let tool =
+        json!({"type": "function", "function": {"name": "weather", "parameters": parameters}});
+    let more = json!({
+        "tools": [tool], "tool_choice": "required", "parallel_tool_calls": false, "max_tokens": 200,
+        "temperature": 1, "seed": 5,
+    });
+    let answer = server.post(CHAT, &wish("Hello!", &more)).json();
+    let id = answer["id"].as_str().unwrap();
+    let it = stored(&server, id);
+    let (said, kept) = (&answer["choices"][0], &it["choices"][0]);
+    assert_eq!(said["finish_reason"], "tool_calls", "{answer}");
+    assert_eq!(kept["finish_reason"], "tool_calls", "{it}");
+    assert!(kept["message"]["content"].is_null(), "{it}");
+    let redacted = said["message"]["tool_calls"].to_string().replace("kim@example.com", "[EMAIL]");
+    assert_eq!(kept["message"]["tool_calls"].to_string(), redacted);
+    server.stop();
+}
+
 fn check_level(level: &str) {
     let mut server = Server::start_with(&config(), &[("LOG_LEVEL", level)]);
     let messages = json!([

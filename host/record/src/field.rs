@@ -120,6 +120,9 @@ pub const STORE_ROW: &str = "bucksaw.store.row";
 pub const STORE_MESSAGE: &str = "bucksaw.store.message";
 pub const STORE_MESSAGE_PART: &str = "bucksaw.store.part";
 pub const STORE_CHOICE: &str = "bucksaw.store.choice";
+/// Which call of a tool in the choice; its function is under [`STORE_KEY`], its arguments are under [`STORE_TEXT`].
+pub const STORE_CALL: &str = "bucksaw.store.call";
+pub const STORE_CALL_ID: &str = "bucksaw.store.call_id";
 /// `system`, `developer`, `user`, `assistant` or `tool`.
 pub const STORE_ROLE: &str = "bucksaw.store.role";
 /// `text` or `image`.
@@ -188,6 +191,7 @@ pub fn is_metadata(name: &str) -> bool {
             | ERROR_TYPE
             | CODE_STACK
             | STORE_STATUS
+            | STORE_CALL_ID
             | STORE_ROLE
             | STORE_KIND
             | PLUGIN

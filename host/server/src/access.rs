@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, time::Instant};
 
 use axum::{
     extract::Request,
-    http::{Method, StatusCode, Uri},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -36,6 +36,11 @@ pub(crate) async fn access(mut request: Request, next: Next) -> Response {
     let outcome = AssertUnwindSafe(next.run(request)).catch_unwind().await;
     let mut response = outcome.unwrap_or_else(|_| ApiError::Panic.into_response());
     ids.write(response.headers_mut());
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        // An upstream may have said nothing of it.
+        let headers = response.headers_mut();
+        headers.entry(header::RETRY_AFTER).or_insert(HeaderValue::from_static("1"));
+    }
 
     // Scrapes come every few seconds for ever: only one that fails is worth a word.
     let is_scrape = path == metrics::ROUTE && response.status().is_success();
@@ -130,11 +135,15 @@ mod tests {
         async fn boom() -> Response {
             panic!("a bug")
         }
+        async fn busy() -> StatusCode {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         async fn text() -> &'static str {
             "up 1\n"
         }
         Router::new()
             .route("/boom", get(boom))
+            .route("/busy", get(busy))
             .route(metrics::ROUTE, get(text))
             .fallback(unknown_route)
             .method_not_allowed_fallback(wrong_method)
@@ -164,6 +173,13 @@ mod tests {
         check("GET", "/boom", 500, "panic").await;
         let response = check("POST", "/boom", 405, "method_not_allowed").await;
         assert_eq!(response.headers()[header::ALLOW], "GET,HEAD");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_refused_for_now_hears_when_to_come_back() {
+        let request = Request::builder().uri("/busy").body(Body::empty()).unwrap();
+        let response = router().oneshot(request).await.unwrap();
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
     }
 
     #[test]

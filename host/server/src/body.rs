@@ -107,6 +107,15 @@ fn map(bytes: &[u8]) -> Result<Map<String, Value>, ApiError> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn whoever_drips_bytes_is_given_up() {
+        let bytes = futures_util::stream::once(async { Ok::<_, std::io::Error>(Bytes::from("{")) });
+        let body = Body::from_stream(bytes.chain(futures_util::stream::pending()));
+        let limits = Limits { body_time: Duration::from_millis(20), ..Limits::default() };
+        let error = read(&HeaderMap::new(), body, &limits).await.err();
+        assert!(matches!(error, Some(ApiError::BodyTooSlow { .. })), "{error:?}");
+    }
+
     #[test]
     fn json_that_is_no_object_says_what_and_where() {
         let check = |text: &str, expected: &str| {

@@ -17,7 +17,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use self::{chunks::Chunks, schema::ChatRequest};
+use self::{chunks::Chunks, message::Reading, schema::ChatRequest};
 use crate::{
     body,
     choices::sum,
@@ -89,11 +89,12 @@ async fn answer(
         model: models::name_for(app, &model, request.model.as_deref()),
     };
     log.response_id(&head.id);
-    log.wished(Wished::of(app, &mut request, (&head.id, head.created, &head.model))?);
+    let has_tools = !request.tools.list.is_empty();
+    let format = has_tools.then(|| app.engine().tool_format(&model.name));
+    log.wished(Wished::of(app, &mut request, &head, format)?);
 
     let ChatRequest { mut draft, tools, stream, include_usage, include_metrics, .. } = request;
     let output = draft.params.output;
-    let format = (!tools.list.is_empty()).then(|| app.engine().tool_format(&model.name));
     if let Some(format) = format {
         draft.params.form = tools.form(format, draft.params.form.take());
         draft.tools = tools.list;
@@ -108,7 +109,8 @@ async fn answer(
     let answers = generate::collect(&mut running.choices).await?;
     let mut choices = Vec::with_capacity(answers.len());
     for (index, answer) in answers.iter().enumerate() {
-        let (choice, is_call) = message::choice(index, answer, format);
+        let reading = Reading { format, response_id: &head.id, index };
+        let (choice, is_call) = message::choice(answer, reading);
         generate::answered(log, &answer.text, &answer.finished, output.filter(|_| !is_call));
         choices.push(choice);
     }

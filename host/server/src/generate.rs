@@ -314,7 +314,7 @@ pub(crate) fn store<'a>(
 ) {
     let answers: Vec<Stored<'_>> = answers
         .enumerate()
-        .map(|(index, (text, it))| Stored { index, text, finish_reason: it.reason.as_str() })
+        .map(|(index, (text, finished))| Stored { index, text, finished })
         .collect();
     log.store(&answers, all);
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use chain::Released;
 use record::{Value, event, field};
 
-use crate::completion::{Choice, Completion, Message, Metadata, Part, Usage, Withheld};
+use crate::completion::{Call, Choice, Completion, Message, Metadata, Part, Usage, Withheld};
 
 /// Completions of which the last record is still to come. The server makes all records of one in one go, so there are as many as
 /// it has threads, and those whose last record was lost.
@@ -42,6 +42,8 @@ struct Pending {
     bytes: usize,
     withheld: Option<Withheld>,
     choices: Vec<Choice>,
+    /// By choice and place.
+    calls: BTreeMap<(i64, i64), Call>,
     /// By message and part.
     parts: BTreeMap<(i64, i64), (String, Option<Part>)>,
     metadata: Metadata,
@@ -88,9 +90,15 @@ impl Pending {
         self.note(record);
         let before = self.bytes;
         let content = |name| text(record, name).map(str::to_owned);
-        if let Some(index) = int(record, field::STORE_CHOICE) {
+        let choice = int(record, field::STORE_CHOICE);
+        if let (Some(choice), Some(call)) = (choice, int(record, field::STORE_CALL)) {
+            let id = text(record, field::STORE_CALL_ID).unwrap_or_default().to_owned();
+            let (function, arguments) = (content(field::STORE_KEY), content(field::STORE_TEXT));
+            self.calls.insert((choice, call), Call { id, function, arguments });
+        } else if let Some(index) = choice {
             let finish_reason = text(record, field::FINISH_REASON).unwrap_or("stop").to_owned();
-            self.choices.push(Choice { index, finish_reason, text: content(field::STORE_TEXT) });
+            let text = content(field::STORE_TEXT);
+            self.choices.push(Choice { index, finish_reason, text, calls: Vec::new() });
         } else if let Some(message) = int(record, field::STORE_MESSAGE) {
             let part = match text(record, field::STORE_KIND) {
                 Some("image") => Some(Part::Image),
@@ -144,6 +152,11 @@ impl Pending {
         }
         let mut choices = self.choices;
         choices.sort_by_key(|it| it.index);
+        for ((index, _), call) in self.calls {
+            if let Some(choice) = choices.iter_mut().find(|it| it.index == index) {
+                choice.calls.push(call);
+            }
+        }
         let settings =
             [("seed", field::SEED), ("temperature", field::TEMPERATURE), ("top_p", field::TOP_P)];
         let setting = |(name, field): (&'static str, &str)| match last.get(field)? {

@@ -26,6 +26,15 @@ pub(crate) struct Choice {
     pub(crate) index: i64,
     pub(crate) finish_reason: String,
     pub(crate) text: Option<String>,
+    pub(crate) calls: Vec<Call>,
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) id: String,
+    pub(crate) function: Option<String>,
+    pub(crate) arguments: Option<String>,
 }
 
 /// Of tokens.
@@ -80,7 +89,10 @@ impl Withheld {
 impl Completion {
     /// Takes out all that a person wrote or the model said.
     pub(crate) fn withhold(&mut self, why: Withheld) {
-        self.choices.iter_mut().for_each(|it| it.text = None);
+        for it in &mut self.choices {
+            it.text = None;
+            it.calls.clear();
+        }
         self.messages.clear();
         self.metadata.clear();
         self.withheld = Some(why);

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::completion::{Choice, Completion, Message, Part};
+use crate::completion::{Call, Choice, Completion, Message, Part};
 
 /// What stands for a picture, whose bytes are not kept: an empty data URL.
 const NO_PICTURE: &str = "data:,";
@@ -45,17 +45,27 @@ pub(crate) fn completion(it: &Completion) -> Value {
 }
 
 fn choice(it: &Choice) -> Value {
+    let calls: Vec<_> = it.calls.iter().map(call).collect();
     json!({
         "index": it.index,
         "message": {
             "role": "assistant",
             "content": it.text,
             "refusal": null,
-            "tool_calls": null,
+            "tool_calls": (!calls.is_empty()).then_some(calls),
             "function_call": null,
         },
         "logprobs": null,
         "finish_reason": it.finish_reason,
+    })
+}
+
+fn call(Call { id, function, arguments }: &Call) -> Value {
+    let text = |it: &Option<String>| it.clone().unwrap_or_default();
+    json!({
+        "id": id,
+        "type": "function",
+        "function": {"name": text(function), "arguments": text(arguments)},
     })
 }
 

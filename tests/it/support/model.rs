@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use candle_core::{Device, Tensor};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -28,6 +29,19 @@ impl Model {
     pub(crate) fn faulty() -> Self {
         let model = Self::copy();
         model.change("tokenizer.json", "/model/vocab/~0", Value::from(4000));
+        model
+    }
+
+    /// Fails when it has to go on after this token, which prompts must not hold: what it computes of it are no numbers.
+    pub(crate) fn fails_after(token: usize) -> Self {
+        let model = Self::copy();
+        let path = model.0.path().join("model.safetensors");
+        let mut tensors = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+        let name = "language_model.model.embed_tokens.weight";
+        let mut rows = tensors[name].to_vec2::<f32>().unwrap();
+        rows[token].fill(f32::NAN);
+        tensors.insert(name.to_owned(), Tensor::new(rows, &Device::Cpu).unwrap());
+        candle_core::safetensors::save(&tensors, &path).unwrap();
         model
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     Head,
     calls::{CallParser, Said},
-    message::{call_id, finish_reason, logprobs},
+    message::{Reading, finish_reason, logprobs},
 };
 use crate::stream::Writer;
 
@@ -31,7 +31,8 @@ impl Chunks {
         chunk
     }
 
-    fn deltas(&self, before: usize, said: Vec<Said>) -> Vec<Value> {
+    fn deltas(&self, choice: usize, before: usize, said: Vec<Said>) -> Vec<Value> {
+        let reading = Reading { format: self.format, response_id: &self.head.id, index: choice };
         let mut calls = before;
         let mut deltas = Vec::with_capacity(said.len());
         for it in said {
@@ -41,7 +42,7 @@ impl Chunks {
                     calls += 1;
                     json!({"tool_calls": [{
                         "index": calls - 1,
-                        "id": call_id(self.format),
+                        "id": reading.call_id(calls - 1),
                         "type": "function",
                         "function": {"name": name, "arguments": ""},
                     }]})
@@ -64,7 +65,7 @@ impl Writer for Chunks {
     fn piece(&mut self, choice: usize, piece: &Piece) -> Vec<Value> {
         let before = self.choices[choice].calls();
         let said = self.choices[choice].push(&piece.text);
-        let mut deltas = self.deltas(before, said);
+        let mut deltas = self.deltas(choice, before, said);
         let mut told = logprobs(&piece.logprobs);
         if deltas.is_empty() && !told.is_null() {
             deltas.push(json!({"content": ""}));
@@ -75,7 +76,7 @@ impl Writer for Chunks {
     fn finish(&mut self, choice: usize, finished: &Finished) -> Vec<Value> {
         let before = self.choices[choice].calls();
         let said = self.choices[choice].finish();
-        let deltas = self.deltas(before, said);
+        let deltas = self.deltas(choice, before, said);
         let reason = finish_reason(finished, self.choices[choice].calls());
         let mut chunks: Vec<_> =
             deltas.into_iter().map(|it| self.chunk(choice, it, Value::Null, None)).collect();

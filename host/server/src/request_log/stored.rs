@@ -8,7 +8,10 @@ use record::{event, field};
 use tracing::Span;
 
 use super::RequestLog;
-use crate::stored::wish::{Wish, Wished, next_batch};
+use crate::{
+    chat::message::{Message, Reading, finish_reason},
+    stored::wish::{Wish, Wished, next_batch},
+};
 
 const STORE_TARGET: &str = "bucksaw::store";
 
@@ -17,7 +20,7 @@ const STORE_TARGET: &str = "bucksaw::store";
 pub(crate) struct Answer<'a> {
     pub(crate) index: usize,
     pub(crate) text: &'a str,
-    pub(crate) finish_reason: &'a str,
+    pub(crate) finished: &'a Finished,
 }
 
 impl RequestLog {
@@ -59,16 +62,31 @@ impl RequestLog {
             }
         }
         for it in answers {
+            let (format, index) = (wish.format, it.index);
+            let read = Message::read(it.text, Reading { format, response_id: &wish.id, index });
             tracing::info!(
                 target: STORE_TARGET,
                 parent: span,
                 event = event::STORE_PART,
                 { field::STORE_BATCH } = batch,
-                { field::STORE_CHOICE } = it.index as u64,
-                { field::FINISH_REASON } = it.finish_reason,
-                { field::STORE_TEXT } = it.text,
+                { field::STORE_CHOICE } = index as u64,
+                { field::FINISH_REASON } = finish_reason(it.finished, read.calls.len()),
+                { field::STORE_TEXT } = read.content.as_deref(),
             );
-            records += 1;
+            for (at, call) in read.calls.iter().enumerate() {
+                tracing::info!(
+                    target: STORE_TARGET,
+                    parent: span,
+                    event = event::STORE_PART,
+                    { field::STORE_BATCH } = batch,
+                    { field::STORE_CHOICE } = index as u64,
+                    { field::STORE_CALL } = at as u64,
+                    { field::STORE_CALL_ID } = call.id.as_str(),
+                    { field::STORE_KEY } = call.name.as_str(),
+                    { field::STORE_TEXT } = call.arguments.as_str(),
+                );
+            }
+            records += 1 + read.calls.len() as u64;
         }
         records += send_metadata(span, batch, &wish.metadata);
         send_last(span, (batch, records), &wish, finished);
@@ -127,7 +145,7 @@ mod tests {
     use std::time::Duration;
 
     use axum::http::StatusCode;
-    use engine::{FinishReason, Timings};
+    use engine::{FinishReason, Timings, ToolFormat};
 
     use super::*;
     use crate::request_log::tests::{Seen, arrival, seen_of};
@@ -138,6 +156,7 @@ mod tests {
             id: "chatcmpl-1".to_owned(),
             created: 7,
             model: "m".to_owned(),
+            format: Some(ToolFormat::Hermes),
             messages: vec![
                 ("user".to_owned(), vec![text("look"), None]),
                 ("assistant".to_owned(), vec![]),
@@ -171,9 +190,10 @@ mod tests {
             let mut log = RequestLog::new(arrival());
             log.wished(wished);
             for _ in 0..2 {
-                let answer = Answer { index: 0, text: "hi", finish_reason: "stop" };
+                let finished = finished();
+                let text = "hi<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
                 if is_answered {
-                    log.store(&[answer], &finished());
+                    log.store(&[Answer { index: 0, text, finished: &finished }], &finished);
                 }
             }
             log.finish(StatusCode::OK);
@@ -202,12 +222,15 @@ mod tests {
             ["store.part", "0", "user", "image", "-"],
             ["store.part", "1", "assistant", "-", "-"],
             ["store.part", "0", "-", "-", "hi"],
+            ["store.part", "0", "-", "-", "{}"],
             ["store.metadata", "-", "-", "-", "v"],
             ["store.completion", "-", "-", "-", "-"],
         ];
         assert_eq!(told, expected);
         let last = sent.last().unwrap();
-        assert_eq!(last.get(field::STORE_RECORDS), Some("5"));
+        assert_eq!(last.get(field::STORE_RECORDS), Some("6"));
+        assert_eq!(sent[3].get(field::FINISH_REASON), Some("tool_calls"));
+        assert_eq!(sent[4].get(field::STORE_KEY), Some("f"));
         assert_eq!((last.get(field::SEED), last.get(field::TEMPERATURE)), (Some("-1"), None));
         let batch = last.get(field::STORE_BATCH);
         assert!(sent.iter().all(|it| it.in_request && it.get(field::STORE_BATCH) == batch));

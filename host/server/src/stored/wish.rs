@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use engine::ToolFormat;
 use serde_json::Value;
 
 use crate::{
-    chat::schema::ChatRequest,
+    chat::{Head, schema::ChatRequest},
     error::ApiError,
     fields::wrong,
     generate::{DraftPrompt, Piece, Turn},
@@ -25,6 +26,8 @@ pub(crate) struct Wish {
     /// Unix seconds, as in the answer.
     pub(crate) created: u64,
     pub(crate) model: String,
+    /// How the answer writes calls of tools, if it may.
+    pub(crate) format: Option<ToolFormat>,
     /// Role and parts of each message; no text is a picture.
     pub(crate) messages: Vec<(String, Vec<Option<String>>)>,
     pub(crate) metadata: Vec<(String, String)>,
@@ -48,7 +51,8 @@ impl Wished {
     pub(crate) fn of(
         app: &App,
         request: &mut ChatRequest,
-        (id, created, model): (&str, u64, &str),
+        head: &Head,
+        format: Option<ToolFormat>,
     ) -> Result<Self, ApiError> {
         let asked = request.store;
         let Some(storing) = app.storing() else {
@@ -69,9 +73,10 @@ impl Wished {
             DraftPrompt::Text(_) | DraftPrompt::Tokens(_) => &[],
         });
         Ok(Self::Store(Box::new(Wish {
-            id: id.to_owned(),
-            created,
-            model: model.to_owned(),
+            id: head.id.clone(),
+            created: head.created,
+            model: head.model.clone(),
+            format,
             messages: turns.map(message).collect(),
             metadata,
             seed: *seed,

@@ -1,0 +1,262 @@
+//! What does serving cost over the bare engine, how soon is the first token there, how much memory does it take, and what does a
+//! server do that is asked for four times what it can?
+//!
+//! `cargo bench --bench serving`; `-- --smoke` for one quick turn on a tiny model. The real program runs beside the bare engine,
+//! each with one thread of arithmetic; they take turns with the same weights. Load is on the loopback and ends by itself.
+
+#[path = "support/checkpoint.rs"]
+mod checkpoint;
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/smoke.rs"]
+mod smoke;
+
+use std::{
+    error::Error,
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    thread,
+    time::{Duration, Instant},
+};
+
+use engine::{Config, DeviceChoice, Engine, Event, Job, ModelSource, Prompt, Sampling, start};
+
+use client::{Server, Streamed};
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Tokens of a prompt.
+const PROMPT: usize = 32;
+
+/// How much is done.
+struct Work {
+    rounds: usize,
+    tokens: usize,
+    clients: usize,
+    requests: usize,
+}
+
+fn main() -> Outcome<()> {
+    let smoke = smoke::is_smoke();
+    let work = if smoke {
+        Work { rounds: 1, tokens: 4, clients: 8, requests: 2 }
+    } else {
+        Work { rounds: 7, tokens: 64, clients: 64, requests: 20 }
+    };
+    let folder = tempfile::tempdir()?;
+    let model = folder.path().join("model");
+    fs::create_dir(&model)?;
+    checkpoint::write(&model, if smoke { checkpoint::TINY } else { checkpoint::SMALL })?;
+    serve(&model, &work)?;
+    overload(&work)
+}
+
+/// The whole log at DEBUG, redacted, cut, and in the guide's lines.
+fn config(engine: &str) -> String {
+    format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\n[engine]\nthreads = 1\n{engine}\n\
+         [log]\nlevel = \"DEBUG\"\ncache = \"cache\"\n\
+         [plugins.redact]\n[plugins.truncate]\n[plugins.guide]\n[plugins.json]\n\
+         [outputs.app]\nsink = \"file\"\npath = \"app.log\"\nformat = \"guide\"\n\
+         [outputs.json]\nsink = \"file\"\npath = \"log.json\"\nformat = \"json\"\n\
+         [chains.default]\nedit = [\"redact\", \"truncate\"]\noutputs = [\"app\", \"json\"]\n"
+    )
+}
+
+/// One stream at a time, against the engine without a server.
+fn serve(model: &Path, work: &Work) -> Outcome<()> {
+    let began = Instant::now();
+    let mut server = Server::start(&config(&format!("model = {:?}", model.display().to_string())))?;
+    let body = |tokens: usize, seed: usize| {
+        format!(
+            "{{\"prompt\": {:?}, \"max_tokens\": {tokens}, \"temperature\": 0, \"ignore_eos\": true, \
+             \"stream\": true, \"stream_options\": {{\"include_usage\": true}}}}",
+            prompt(seed)
+        )
+    };
+    let first = server.stream("/v1/completions", &body(1, 0))?;
+    say(&format!(
+        "start to first token: {:.2} s, loading the model included",
+        began.elapsed().as_secs_f64() - first.after_first.as_secs_f64()
+    ));
+
+    let engine = bare(model)?;
+    let mut best = (0.0_f64, 0.0_f64);
+    for round in 1..=work.rounds {
+        best.0 = best.0.max(rate(&server.stream("/v1/completions", &body(work.tokens, round))?));
+        best.1 = best.1.max(rate(&run(&engine, work.tokens, round)?));
+    }
+    let (served, bare) = best;
+    say(&format!("decode, tokens a second: {served:.1} as a stream over HTTP, {bare:.1} bare"));
+    ratio("serving-over-bare-engine", served / bare, ">= 0.97");
+    let weights = fs::metadata(model.join("model.safetensors"))?.len() as f64;
+    let resident = server.resident()? as f64;
+    say(&format!("resident: {:.0} MB for {:.0} MB of weights", resident / 1e6, weights / 1e6));
+    ratio("resident-memory-over-weights", resident / weights, "<= 1.3");
+    engine.shutdown();
+    server.stop()
+}
+
+fn bare(model: &Path) -> Outcome<Engine> {
+    Ok(start(Config {
+        model: ModelSource::Folder(model.to_owned()),
+        name: Some("model".to_owned()),
+        adapters: Vec::new(),
+        device: DeviceChoice::Cpu,
+        queue: 64,
+        max_num_seqs: None,
+        max_num_batched_tokens: None,
+        kv_cache_bytes: None,
+        prefix_caching: true,
+        adapter_fallback: false,
+        threads: 1,
+        nvml_library: None,
+    })?)
+}
+
+/// Prompts differ, so that none is in the cache.
+fn prompt(seed: usize) -> Vec<u32> {
+    (0..PROMPT).map(|at| (100 + (at * 7 + seed * 13 + at * seed) % 300) as u32).collect()
+}
+
+fn run(engine: &Engine, tokens: usize, seed: usize) -> Outcome<Streamed> {
+    let mut events = engine.submit(Job {
+        model: "model".to_owned(),
+        adapter_requested: None,
+        prompt: Prompt::Tokens(prompt(seed)).into(),
+        sampling: Sampling { max_tokens: Some(tokens), ignore_eos: true, ..Sampling::default() },
+        constraint: None,
+        priority: 0,
+        deadline: None,
+        span: tracing::Span::none(),
+    })?;
+    let mut first = None;
+    while let Some(event) = events.blocking_recv() {
+        match event {
+            Event::Text(_) => {
+                first.get_or_insert_with(Instant::now);
+            }
+            Event::Finished(finished) => {
+                let after_first = first.map(|it| it.elapsed()).unwrap_or_default();
+                return Ok(Streamed { tokens: finished.output_tokens, after_first });
+            }
+            Event::Failed(error) => return Err(error.into()),
+            Event::Started { .. } => {}
+        }
+    }
+    Err("the engine ended".into())
+}
+
+fn rate(it: &Streamed) -> f64 {
+    it.tokens.saturating_sub(1) as f64 / it.after_first.as_secs_f64().max(1e-9)
+}
+
+/// Four times as many requests at once as the engine has places for.
+fn overload(work: &Work) -> Outcome<()> {
+    let places = work.clients / 4;
+    let engine = format!("model = \"demo\"\nmax_num_seqs = {0}\nqueue = {0}", places.div_ceil(2));
+    let mut server = Server::start(&config(&engine))?;
+    let body = |at: usize| {
+        format!(
+            "{{\"messages\": [{{\"role\": \"user\", \"content\": \"Hello {at}!\"}}], \"max_tokens\": 64, \
+             \"ignore_eos\": true}}"
+        )
+    };
+    // What is allocated once is there before it is measured.
+    for at in 0..4 * places {
+        server.post("/v1/chat/completions", &body(at))?;
+    }
+    let idle = quiet(&server)?;
+    let before = server.resident()?;
+    let (asked, answered, refused) =
+        (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (bad, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let began = Instant::now();
+    let waits = thread::scope(|scope| {
+        let probe = scope.spawn(|| {
+            let mut waits = Vec::new();
+            while !over.load(Relaxed) {
+                waits.push(server.health()?);
+                thread::sleep(Duration::from_millis(5));
+            }
+            Ok::<_, std::io::Error>(waits)
+        });
+        let clients: Vec<_> = (0..work.clients)
+            .map(|client| {
+                let (server, asked, answered) = (&server, &asked, &answered);
+                let (refused, bad) = (&refused, &bad);
+                scope.spawn(move || {
+                    for request in 0..work.requests {
+                        asked.fetch_add(1, Relaxed);
+                        let body = body(client * 1000 + request);
+                        let answer = server.post("/v1/chat/completions", &body);
+                        let counter = match answer {
+                            Ok(it) if it.status == 200 => answered,
+                            Ok(it) if it.status == 429 && it.says_when => refused,
+                            _ => bad,
+                        };
+                        counter.fetch_add(1, Relaxed);
+                    }
+                })
+            })
+            .collect();
+        for it in clients {
+            let _ = it.join();
+        }
+        over.store(true, Relaxed);
+        probe.join().unwrap_or_else(|_| Ok(Vec::new()))
+    })?;
+    let seconds = began.elapsed().as_secs_f64();
+    let after = server.resident()?;
+    let (asked, answered) = (asked.into_inner(), answered.into_inner());
+    let (refused, bad) = (refused.into_inner(), bad.into_inner());
+    say(&format!(
+        "{} clients, {places} places: {asked} requests in {seconds:.1} s, {answered} answered, {refused} told when to come \
+         back, {bad} otherwise",
+        work.clients
+    ));
+    let loaded = percentile(waits, 0.99);
+    say(&format!(
+        "/health, 99 of 100: {:.2} ms under load, {:.2} ms at rest",
+        loaded * 1e3,
+        idle * 1e3
+    ));
+    ratio("overload-health-p99-ms", loaded * 1e3, "<= 50");
+    ratio("overload-memory-after-over-before", after as f64 / before as f64, "<= 1.1");
+    ratio(
+        "overload-answers-in-order-over-asked",
+        (answered + refused) as f64 / asked as f64,
+        ">= 1.0",
+    );
+    server.stop()?;
+    let log = fs::read_to_string(server.path("log.json"))?;
+    let ends = log.matches("\"event_name\":\"request.summary\"").count();
+    ratio(
+        "overload-records-of-ends-over-requests",
+        ends as f64 / (asked + 4 * places) as f64,
+        ">= 1.0",
+    );
+    Ok(())
+}
+
+/// The 99th of 100 probes without load, in seconds.
+fn quiet(server: &Server) -> std::io::Result<f64> {
+    let waits: Result<Vec<_>, _> = (0..200).map(|_| server.health()).collect();
+    Ok(percentile(waits?, 0.99))
+}
+
+fn percentile(mut waits: Vec<Duration>, share: f64) -> f64 {
+    waits.sort_unstable();
+    let at = ((waits.len() as f64 * share) as usize).min(waits.len().saturating_sub(1));
+    waits.get(at).map_or(0.0, Duration::as_secs_f64)
+}
+
+#[expect(clippy::print_stdout, reason = "figures are what a benchmark is for")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+fn ratio(name: &str, value: f64, goal: &str) {
+    say(&format!("ratio {name} {value:.2} goal {goal}"));
+}
