@@ -41,11 +41,11 @@ plugins-check:
 
 # One quick turn of each benchmark, to see that it works
 bench-smoke:
-    BENCH_SMOKE=1 cargo bench --workspace --bench chain --bench request_path --bench live --bench batching --bench decode
+    BENCH_SMOKE=1 cargo bench --workspace --bench chain --bench request_path --bench live --bench batching --bench decode --bench serving
 
 # Measure: one line `ratio NAME VALUE goal OP TARGET` a figure
 bench *flags:
-    cargo bench --workspace --bench chain --bench request_path --bench live --bench batching --bench decode {{flags}}
+    cargo bench --workspace --bench chain --bench request_path --bench live --bench batching --bench decode --bench serving {{flags}}
 
 # Every misdeed of a guest in every situation; or those cases whose names begin so: `just faults hostile/trap`
 faults cases="all":

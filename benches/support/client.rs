@@ -21,7 +21,10 @@ pub(crate) struct Server {
 /// A stream that was read to its end.
 pub(crate) struct Streamed {
     pub(crate) tokens: usize,
-    /// From the first token to the last.
+    /// Events with text.
+    pub(crate) pieces: usize,
+    pub(crate) whole: Duration,
+    /// From the first of them to the end.
     pub(crate) after_first: Duration,
 }
 
@@ -92,21 +95,22 @@ impl Server {
 
     /// Reads a stream to its end; its last chunk has the usage.
     pub(crate) fn stream(&self, path: &str, body: &str) -> std::io::Result<Streamed> {
+        let began = Instant::now();
         let reader = BufReader::new(self.send(&format!("POST {path}"), body)?);
-        let (mut first, mut last, mut tokens) = (None, Instant::now(), 0);
+        let (mut first, mut pieces, mut tokens) = (None, 0, 0);
         for line in reader.lines() {
             let line = line?;
             let Some(data) = line.strip_prefix("data: ") else { continue };
             if data.contains("\"finish_reason\":null") {
-                last = Instant::now();
-                first.get_or_insert(last);
+                pieces += 1;
+                first.get_or_insert_with(Instant::now);
             } else if let Some((_, rest)) = data.split_once("\"completion_tokens\":") {
                 let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
                 tokens = digits.parse().unwrap_or_default();
             }
         }
-        let after_first = first.map(|it| last - it).unwrap_or_default();
-        Ok(Streamed { tokens, after_first })
+        let after_first = first.map(|it| it.elapsed()).unwrap_or_default();
+        Ok(Streamed { tokens, pieces, whole: began.elapsed(), after_first })
     }
 
     fn send(&self, what: &str, body: &str) -> std::io::Result<TcpStream> {
