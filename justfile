@@ -59,6 +59,11 @@ bench-peers *flags:
 clients *flags:
     tests/clients/run.sh {{flags}}
 
+# A fuzzing client (schemathesis) against the specification that the server serves
+fuzz *flags:
+    cargo build --release --bin bucksaw
+    tests/clients/fuzz.sh target/release/bucksaw {{flags}}
+
 # Fetch SmolLM2-135M-Instruct (98 MB) into models/
 model:
     scripts/model.sh

@@ -8,34 +8,9 @@ root=$(cd "$here/../.." && pwd)
 bucksaw=$(realpath "${1:-$root/target/release/bucksaw}")
 only=${2:-all}
 work=$root/target/clients
-mkdir -p "$work"
+. "$here/common.sh"
 
-# A server in a folder of its own, on a port that the system chooses.
-rm -rf "$work/server"
-mkdir -p "$work/server"
-cp "$here/bucksaw.toml" "$work/server/"
-(cd "$work/server" && exec "$bucksaw" serve --config bucksaw.toml >stdout 2>stderr) &
-server=$!
-trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true' EXIT
-address=
-for _ in $(seq 300); do
-    address=$(grep -ho 'http://127\.0\.0\.1:[0-9]*' "$work/server/stderr" "$work/server/stdout" | head -n 1) && break
-    kill -0 "$server" 2>/dev/null || { cat "$work/server/stderr" >&2; exit 1; }
-    sleep 0.1
-done
-[ -n "$address" ] || { echo "the server does not listen: see $work/server/stderr" >&2; exit 1; }
-echo "Bucksaw on $address"
-
-# A virtual environment with what a file of requirements names; made anew when the file has changed.
-environment() {
-    local name=$1 requirements=$2
-    if ! cmp -s "$requirements" "$work/$name/requirements"; then
-        rm -rf "${work:?}/$name"
-        python3 -m venv "$work/$name"
-        "$work/$name/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
-        cp "$requirements" "$work/$name/requirements"
-    fi
-}
+serve "$here/bucksaw.toml"
 
 failed=0
 wants() { [ "$only" = all ] || [ "$only" = "$1" ]; }

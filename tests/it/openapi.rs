@@ -130,18 +130,24 @@ fn check(spec: &Value, route: &str, method: &str, answer: &Answer) {
     };
     let content = &spec["paths"][route][method]["responses"][&status]["content"][kind];
     assert!(content.is_object(), "{method} {route}: no {kind} for {status}: {}", answer.text);
-    let values = match kind {
-        JSON => vec![answer.json()],
+    let (values, schema) = match kind {
+        JSON => (vec![answer.json()], content["schema"].clone()),
         EVENTS => {
             let events = answer.events();
             let (last, chunks) = events.split_last().unwrap();
             assert_eq!(last, "[DONE]");
-            chunks.iter().map(|it| serde_json::from_str(it).unwrap()).collect()
+            for data in &events {
+                let wrong = wrong(spec, &content["schema"], &json!({"data": data}));
+                assert_eq!(wrong, None, "{method} {route}: {data}");
+            }
+            let name = if route == CHAT { "ChatChunk" } else { "CompletionChunk" };
+            let schema = json!({"$ref": format!("#/components/schemas/{name}")});
+            (chunks.iter().map(|it| serde_json::from_str(it).unwrap()).collect::<Vec<_>>(), schema)
         }
         _ => return,
     };
     for value in values {
-        let wrong = wrong(spec, &content["schema"], &value);
+        let wrong = wrong(spec, &schema, &value);
         assert_eq!(wrong, None, "{method} {route}: {value:#}");
     }
 }

@@ -84,7 +84,7 @@ fn text(api: &utoipa::openapi::OpenApi) -> String {
         models::metrics,
         specification
     ),
-    components(schemas(common::Error)),
+    components(schemas(common::Error, chat::ChatChunk, completions::CompletionChunk)),
     security((), ("bearer" = [])),
     modifiers(&Bearer)
 )]
@@ -114,7 +114,7 @@ struct Api;
         models::metrics,
         specification
     ),
-    components(schemas(common::Error)),
+    components(schemas(common::Error, chat::ChatChunk, completions::CompletionChunk)),
     security((), ("bearer" = [])),
     modifiers(&Bearer)
 )]

@@ -20,7 +20,7 @@ word!(ChatChunkObject, "chat.completion.chunk");
             status = 200,
             description = "The answer. With `stream` the data of events: chunks, and `[DONE]` at the end. A failure on \
                            the way is a last event with the error.",
-            content((ChatCompletion = "application/json"), (ChatChunk = "text/event-stream"))
+            content((ChatCompletion = "application/json"), (ChatEvent = "text/event-stream"))
         ),
         Errors,
     )
@@ -240,6 +240,13 @@ pub(super) struct TopLogprob {
     token: String,
     logprob: f64,
     bytes: Vec<u8>,
+}
+
+/// One event of a stream.
+#[derive(ToSchema)]
+pub(super) struct ChatEvent {
+    /// A `ChatChunk` as JSON; `[DONE]` in the last one; an `Error` as JSON where it failed on the way.
+    data: String,
 }
 
 #[derive(ToSchema)]

@@ -20,7 +20,7 @@ word!(CompletionObject, "text_completion");
             status = 200,
             description = "The text. With `stream` the data of events: chunks, and `[DONE]` at the end. A failure on \
                            the way is a last event with the error.",
-            content((Completion = "application/json"), (CompletionChunk = "text/event-stream"))
+            content((Completion = "application/json"), (CompletionEvent = "text/event-stream"))
         ),
         Errors,
     )
@@ -107,6 +107,13 @@ pub(super) struct CompletionLogprobs {
     top_logprobs: Vec<BTreeMap<String, f64>>,
     /// In characters, from the beginning of the text.
     text_offset: Vec<u64>,
+}
+
+/// One event of a stream.
+#[derive(ToSchema)]
+pub(super) struct CompletionEvent {
+    /// A `CompletionChunk` as JSON; `[DONE]` in the last one; an `Error` as JSON where it failed on the way.
+    data: String,
 }
 
 #[derive(ToSchema)]
