@@ -55,6 +55,10 @@ faults cases="all":
 bench-peers *flags:
     benches/peers/run.sh {{flags}}
 
+# Measure the engine against llama.cpp on the same GGUF file; the first run compiles llama.cpp
+bench-engines:
+    benches/engines/run.sh
+
 # Other people's clients against a server: openai-python's own tests, openai-node, LiteLLM, LangChain
 clients *flags:
     tests/clients/run.sh {{flags}}

@@ -92,6 +92,7 @@ fn serve(folder: &Path) -> Result<Engine, engine::LoadError> {
         prefix_caching: true,
         adapter_fallback: false,
         threads: 0,
+        dequantize: false,
         nvml_library: None,
     })
 }

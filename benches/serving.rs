@@ -121,6 +121,7 @@ fn bare(model: &Path) -> Outcome<Engine> {
         prefix_caching: true,
         adapter_fallback: false,
         threads: 1,
+        dequantize: false,
         nvml_library: None,
     })?)
 }

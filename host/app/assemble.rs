@@ -130,6 +130,7 @@ pub fn engine_config(config: &config::Engine) -> Result<engine::Config, Problems
         prefix_caching: config.prefix_caching,
         adapter_fallback: config.adapter_fallback,
         threads: config.threads,
+        dequantize: config.dequantize,
         nvml_library: config.nvml_library.clone(),
     };
     if problems.0.is_empty() { Ok(engine) } else { Err(problems) }

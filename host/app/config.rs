@@ -81,7 +81,7 @@ pub struct Engine {
     pub adapter_fallback: bool,
     pub nvml_library: Option<PathBuf>,
     /// Whether quantized weights become floats when they are loaded; by the file's size when none.
-    pub dequantize: Option<bool>,
+    pub dequantize: bool,
 }
 
 /// Where weights come from.

@@ -15,7 +15,7 @@ use crate::{
     assemble,
     behind::Behind,
     cache, cli,
-    config::{self, CacheFolder, Config, DEFAULT_CHAIN, Model, Problem, Problems},
+    config::{self, CacheFolder, Config, DEFAULT_CHAIN, Problem, Problems},
     control::Control,
     env::Vars,
     live::{Live, Read},
@@ -262,24 +262,13 @@ fn log_panics() {
     }));
 }
 
-/// A GGUF file up to this size becomes floats (8 times as many bytes) when it is loaded. candle multiplies quantized weights
-/// with 8-bit activations; for a small model that noise changes answers, and floats are faster as well (measured with
-/// SmolLM2-135M in Q4_1: about 1.4 times). A large model would not fit.
-const DEQUANTIZE_BYTES_MAX: u64 = 512 << 20;
-
 /// candle takes some of its settings from the environment and from nowhere else.
 #[expect(
     unsafe_code,
     reason = "the program has one thread yet, so nobody reads the environment meanwhile"
 )]
 fn set_variables(config: &config::Engine) {
-    let mut variables = engine::thread_variables(config.threads);
-    if let Model::Gguf(path) = &config.model {
-        let small = || std::fs::metadata(path).is_ok_and(|it| it.len() <= DEQUANTIZE_BYTES_MAX);
-        if config.dequantize.unwrap_or_else(small) {
-            variables.push(("CANDLE_DEQUANTIZE_ALL", "1".to_owned()));
-        }
-    }
+    let variables = engine::thread_variables(config.threads);
     for (name, value) in variables {
         // SAFETY: called before the first thread is started, see above.
         unsafe { std::env::set_var(name, value) };

@@ -30,6 +30,9 @@ pub struct Config {
     /// Threads for the arithmetic of a CPU; 0 means all cores but one. candle reads it from the environment, see
     /// [`thread_variables`](crate::thread_variables).
     pub threads: usize,
+    /// Whether quantized weights become floats when they are loaded: up to eight times the memory, and none of the noise of 8-bit
+    /// activations.
+    pub dequantize: bool,
     /// NVML's library, where it is not the one the system would find.
     pub nvml_library: Option<PathBuf>,
 }

@@ -37,12 +37,17 @@ pub(crate) struct LoadedAdapter {
 /// Loads the model and its adapters.
 pub(crate) fn load(config: &Config, device: &Device) -> Result<Loaded, LoadError> {
     let name = config.name.clone().unwrap_or_else(|| default_name(&config.model));
-    let place = (device, config.kv_cache_bytes.unwrap_or(CACHE_BYTES));
+    let cache_bytes = config.kv_cache_bytes.unwrap_or(CACHE_BYTES);
+    let place = (device, cache_bytes);
     let mut loaded = match &config.model {
         ModelSource::Embedded(files) => load_files(&name, &Files::Embedded(files), place)?,
         ModelSource::Folder(folder) => load_files(&name, &Files::Folder(folder.clone()), place)?,
         ModelSource::Hub(id) => load_files(&name, &Files::Folder(hub::fetch(id)?), place)?,
-        ModelSource::Gguf(path) => load_gguf(&name, path, place)?,
+        ModelSource::Gguf(path) => {
+            let (file, prompter) = open_gguf(path)?;
+            let model = file.load(device, cache_bytes, config.dequantize)?;
+            Loaded::new(&name, model, prompter)
+        }
     };
     for adapter in &config.adapters {
         loaded.load_adapter(adapter)?;
@@ -77,18 +82,14 @@ fn load_files(
     Ok(Loaded::new(name, model, prompter))
 }
 
-fn load_gguf(
-    name: &str,
-    path: &Path,
-    (device, cache_bytes): (&Device, usize),
-) -> Result<Loaded, LoadError> {
+fn open_gguf(path: &Path) -> Result<(Gguf, Arc<Prompter>), LoadError> {
     let file = Gguf::open(path)?;
     let tokenizer = gguf::tokenizer(file.metadata())?;
     let template = gguf::text(file.metadata(), "tokenizer.chat_template").ok_or_else(|| {
         LoadError::Template("the GGUF file has none, so it is no chat model".to_owned())
     })?;
     let prompter = Arc::new(Prompter::new(tokenizer, template, None)?);
-    Ok(Loaded::new(name, file.load(device, cache_bytes)?, prompter))
+    Ok((file, prompter))
 }
 
 impl Loaded {

@@ -41,7 +41,7 @@ impl BareModel {
     }
 
     pub fn from_gguf(path: &Path) -> Result<Self, LoadError> {
-        Ok(Self::new(Gguf::open(path)?.load(&Device::Cpu, CACHE_BYTES)?))
+        Ok(Self::new(Gguf::open(path)?.load(&Device::Cpu, CACHE_BYTES, false)?))
     }
 
     fn new(model: Box<dyn Model>) -> Self {

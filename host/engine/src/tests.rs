@@ -39,6 +39,7 @@ pub(crate) fn config(model: &str, adapters: &[&str]) -> Config {
         prefix_caching: true,
         adapter_fallback: false,
         threads: 1,
+        dequantize: false,
         nvml_library: Some(PathBuf::from("/nonexistent/libnvidia-ml.so")),
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn check(raw: &raw::Engine, folder: &Path, problems: &mut Problems) -
         threads: usize::try_from(raw.threads.unwrap_or(0)).unwrap_or(0),
         queue: usize::try_from(raw.queue.unwrap_or(QUEUE)).unwrap_or(usize::MAX),
         nvml_library: raw.nvml_library.as_ref().map(|it| folder.join(it)),
-        dequantize: raw.dequantize,
+        dequantize: raw.dequantize.unwrap_or(false),
         max_num_seqs: count(raw.max_num_seqs),
         max_num_batched_tokens: count(raw.max_num_batched_tokens),
         kv_cache_bytes: count(raw.kv_cache_mib).map(|it| it.saturating_mul(1 << 20)),

@@ -67,13 +67,15 @@ impl Gguf {
         self,
         device: &Device,
         cache_bytes: usize,
+        dequantize: bool,
     ) -> Result<Box<dyn Model>, LoadError> {
         let (kind, config) = read_config(&self.content)?;
         // llama.cpp turns neighbours in a head, and has reordered the rows of Llamas for that.
         let interleaved = kind == Kind::Llama;
         let heads = (config.heads, config.key_value_heads);
-        let mut weights = GgufWeights { file: self, device: device.clone(), interleaved, heads };
         let place = Place { device, dtype: DType::F32, cache_bytes };
+        let device = device.clone();
+        let mut weights = GgufWeights { file: self, device, interleaved, heads, dequantize };
         let decoder = Decoder::new(config, &mut weights, "", place)?;
         Ok(Box::new(TextModel { family: kind.name(), decoder }))
     }
@@ -175,6 +177,7 @@ struct GgufWeights {
     interleaved: bool,
     /// Of queries, of keys.
     heads: (usize, usize),
+    dequantize: bool,
 }
 
 impl GgufWeights {
@@ -205,6 +208,9 @@ impl Weights for GgufWeights {
     fn matrix(&mut self, name: &str, shape: (usize, usize)) -> Result<Matrix, LoadError> {
         let tensor = self.read(name)?;
         check_shape(name, &[shape.0, shape.1], tensor.shape().dims())?;
+        if self.dequantize {
+            return Ok(Matrix::Float(tensor.dequantize(&self.device)?));
+        }
         Matrix::quantized(tensor)
     }
 }

@@ -1,3 +1,5 @@
+mod smollm2;
+
 use std::{collections::HashMap, fs::File, slice};
 
 use candle_core::{
@@ -670,7 +672,7 @@ fn gguf_model(changes: &[(&str, Meta)]) -> Result<Box<dyn Model>, LoadError> {
     let metadata: Vec<_> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
     let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     gguf_file::write(&mut File::create(&path).unwrap(), &metadata, &tensors).unwrap();
-    Gguf::open(&path)?.load(&Device::Cpu, 1 << 24)
+    Gguf::open(&path)?.load(&Device::Cpu, 1 << 24, false)
 }
 
 #[test]

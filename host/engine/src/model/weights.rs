@@ -29,7 +29,7 @@ pub(super) enum Matrix {
 }
 
 impl Matrix {
-    /// Quantized as it is in the file, or as floats where candle has no products for its type or `CANDLE_DEQUANTIZE_ALL` is set.
+    /// Quantized as it is in the file, or as floats where candle has no products for its type.
     pub(super) fn quantized(tensor: QTensor) -> Result<Self, LoadError> {
         Ok(match QMatMul::from_arc(Arc::new(tensor))? {
             QMatMul::Tensor(tensor) => Self::Float(tensor.to_dtype(DType::F32)?),
