@@ -12,7 +12,7 @@ serve *flags:
     cargo run --release -- serve {{flags}}
 
 # Everything that CI runs
-ci: fmt lint test docs plugins-check bench-smoke
+ci: fmt lint model test docs plugins-check bench-smoke
 
 # Formatting of Rust
 fmt:

@@ -271,7 +271,7 @@ fn a_server_answers_to_other_names_and_to_keys() {
         assert_eq!(answer.json()["error"]["code"], "invalid_api_key");
     }
     assert_eq!(server.get("/v1/models").status, 401);
-    for path in ["/health", "/ping", "/version", "/metrics"] {
+    for path in ["/health", "/ping", "/version", "/metrics", "/openapi.json"] {
         assert_eq!(server.get(path).status, 200, "{path}");
     }
     let named = ok(&server.post_with(chat, &key("Bearer 0123456789abcdef"), &body));

@@ -85,6 +85,32 @@ fn a_stream_is_what_its_writer_writes_and_done() {
     assert_eq!(terminal, record::event::REQUEST_FINISHED);
 }
 
+#[tokio::test]
+async fn a_stream_that_waits_says_that_it_is_there() {
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let meters = std::sync::Arc::default();
+    let choices = Choices::new(vec![receiver], None, &meters, "m");
+    let running = Running { choices, per_prompt: 1, prompts: Vec::new(), images: Vec::new() };
+    let options = Options::default();
+    let begun = Begun { writer: Plain(1), running, first: None, options };
+    let response = begun.respond(RequestLog::new(arrival()), Duration::from_millis(5));
+    let mut data = response.into_body().into_data_stream();
+    let mut read = async || {
+        let bytes = futures_util::StreamExt::next(&mut data).await.unwrap().unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    };
+    assert_eq!(read().await, "data: {\"begin\":0}\n\n");
+    // Comments, which clients pass over, for as long as nothing comes.
+    assert_eq!(read().await, ":\n\n");
+    assert_eq!(read().await, ":\n\n");
+    sender.send(end()).unwrap();
+    let mut last = read().await;
+    while last == ":\n\n" {
+        last = read().await;
+    }
+    assert!(last.contains("\"reason\":\"stop\""), "{last}");
+}
+
 #[test]
 fn several_answers_come_between_each_other_and_end_once() {
     let jobs = vec![vec![text("a"), text("b"), end()], vec![text("x"), end()]];
