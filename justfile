@@ -43,9 +43,9 @@ plugins-check:
 bench-smoke:
     BENCH_SMOKE=1 cargo bench --workspace --bench chain --bench request_path --bench live --bench batching --bench decode --bench serving
 
-# Measure: one line `ratio NAME VALUE goal OP TARGET` a figure
+# Measure: one line `ratio NAME VALUE goal OP TARGET` a figure, and a table of all of them at the end
 bench *flags:
-    cargo bench --workspace --bench chain --bench request_path --bench live --bench batching --bench decode --bench serving {{flags}}
+    scripts/bench.sh {{flags}}
 
 # Every misdeed of a guest in every situation; or those cases whose names begin so: `just faults hostile/trap`
 faults cases="all":

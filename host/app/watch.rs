@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, bounded};
@@ -19,6 +19,9 @@ use crate::live::Live;
 
 /// How long files must be quiet before they are read: several are often written together.
 const QUIET: Duration = Duration::from_millis(300);
+/// How long a change waits for that: a file that is written all the time must not keep all others from being read. Long enough
+/// for a deployment to write its files, short enough that nobody takes it for a change that was not seen.
+const WAIT_MAX: Duration = Duration::from_secs(3);
 /// The link that Kubernetes turns to put new files of a `ConfigMap` in place; their own names have no event then.
 const CONFIG_MAP: &str = "..data";
 
@@ -58,13 +61,19 @@ pub fn follow(live: &Arc<Live>, config: Option<PathBuf>) -> io::Result<()> {
 
 fn look(live: &Weak<Live>, changes: &Receiver<()>, followed: &mut Followed) {
     while changes.recv().is_ok() {
-        while changes.recv_timeout(QUIET).is_ok() {}
+        settle(changes, WAIT_MAX);
         let Some(live) = live.upgrade() else { return };
         // What is wrong was logged.
         let _ = live.follow();
         // A folder that cannot be followed was told of when it was new; its files can be read by `bucksaw reload`.
         let _ = followed.update(&live);
     }
+}
+
+/// Waits until files are quiet, or as long as a change may wait at most.
+fn settle(changes: &Receiver<()>, most: Duration) {
+    let first = Instant::now();
+    while first.elapsed() < most && changes.recv_timeout(QUIET).is_ok() {}
 }
 
 /// Device and inode.
@@ -126,4 +135,29 @@ fn is_followed(names: &Mutex<BTreeSet<OsString>>, path: &Path) -> bool {
 
 fn not_followed(folder: &Path, error: &notify::Error) -> io::Error {
     io::Error::other(format!("{} cannot be followed: {error}", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use super::*;
+
+    #[test]
+    fn files_that_are_never_quiet_are_read_all_the_same() {
+        /// Far longer than it takes.
+        const LONG: Duration = Duration::from_secs(60);
+        let (changed, changes) = bounded(1);
+        let (start, read) = (Instant::now(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !read.load(Relaxed) && start.elapsed() < LONG {
+                    let _ = changed.try_send(());
+                }
+            });
+            settle(&changes, Duration::from_millis(10));
+            read.store(true, Relaxed);
+        });
+        assert!(start.elapsed() < LONG);
+    }
 }

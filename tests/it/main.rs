@@ -17,6 +17,8 @@ mod choices;
 mod cli;
 // Answers that are logged while they are made.
 mod deltas;
+// What comes along with the crates that other services embed.
+mod dependencies;
 // Vectors of texts.
 mod embeddings;
 // Given up at any point, out of time, cut off: one terminal record each.

@@ -11,6 +11,7 @@ use record::{Field, Record, Severity, event, field};
 
 use crate::{
     chain::Tools,
+    clock::instant,
     compare::{Difference, places},
     editors::{Draft, Editors, State},
     report::{Reports, internal, number},
@@ -60,11 +61,11 @@ impl Shadow {
             name,
             share: spec.share,
             stats,
-            started: Instant::now(),
+            started: instant(),
             spent: Duration::ZERO,
             sampled: None,
             sample: None,
-            reported: Instant::now(),
+            reported: instant(),
             told: 0,
             clock: tools.clock.clone(),
         }
@@ -76,7 +77,7 @@ impl Shadow {
 
     /// Whether its share of the time allows another batch; one that it does not is counted.
     pub(crate) fn wants(&mut self, records: usize) -> bool {
-        let allowed = self.started.elapsed().mul_f64(self.share);
+        let allowed = (instant() - self.started).mul_f64(self.share);
         // What a quiet night left unused is not saved up for the morning.
         self.spent = self.spent.max(allowed.saturating_sub(AHEAD));
         let wants = self.spent <= allowed + AHEAD;
@@ -88,12 +89,12 @@ impl Shadow {
 
     /// Runs a copy of a batch and compares with what became of the batch itself, in `took`.
     pub(crate) fn compare(&mut self, batch: Vec<Record>, theirs: &[Draft], took: Duration) {
-        let start = Instant::now();
+        let start = instant();
         let records = batch.len() as u64;
         let mut own: Vec<Draft> = batch.into_iter().map(|it| Draft::new(it, true)).collect();
         let mut reports = Reports::new();
         self.editors.edit(&mut own, &mut reports);
-        self.stats.cost.add(start.elapsed(), records);
+        self.stats.cost.add(instant() - start, records);
         self.stats.chain_cost.add(took, records);
         self.stats.traps.fetch_add(reports.editor_failures.values().sum(), Relaxed);
         self.stats.compared.fetch_add(records, Relaxed);
@@ -103,18 +104,18 @@ impl Shadow {
                 self.show(&difference, theirs);
             }
         }
-        self.spent += start.elapsed();
+        self.spent += instant() - start;
     }
 
     /// Records that are due: a sampled difference, and the sums once a minute.
     pub(crate) fn due(&mut self, now: (i64, i32)) -> Vec<Record> {
-        let sums = (self.reported.elapsed() >= REPORT_EVERY).then(|| self.report(now)).flatten();
+        let sums = (instant() - self.reported >= REPORT_EVERY).then(|| self.report(now)).flatten();
         self.sample.take().into_iter().chain(sums).collect()
     }
 
     /// The sums, if anything was compared since they were last told.
     pub(crate) fn report(&mut self, now: (i64, i32)) -> Option<Record> {
-        self.reported = Instant::now();
+        self.reported = instant();
         let it = &self.stats;
         let compared = it.compared.load(Relaxed) + it.skipped.load(Relaxed);
         if compared == self.told {
@@ -163,11 +164,11 @@ impl Shadow {
 
     /// Keeps a difference to be shown, unless another one was shown just now.
     fn show(&mut self, difference: &Difference, theirs: &Draft) {
-        if self.sampled.is_some_and(|it| it.elapsed() < SAMPLE_EVERY) {
+        if self.sampled.is_some_and(|it| instant() - it < SAMPLE_EVERY) {
             return;
         }
         let (State::Open(record) | State::Stub(record, _)) = &theirs.state else { return };
-        self.sampled = Some(Instant::now());
+        self.sampled = Some(instant());
         let mut fields = vec![
             Field::new(field::CHAIN, &*self.chain),
             Field::new(field::SHADOW, &*self.name),

@@ -1,13 +1,11 @@
 //! One worker's place for one stage: an instance that is opened when needed, discarded when it fails, replaced when it is worn,
 //! and left alone while its breaker is open.
 
-use std::{
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Instant,
-};
+use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use crate::{
     breaker::Breaker,
+    clock::instant,
     stage::{Source, Stage, StageError},
     stats::StageStats,
 };
@@ -57,7 +55,7 @@ impl<S: Stage + ?Sized> Slot<S> {
         records: usize,
         work: impl FnOnce(&mut S) -> Result<T, StageError>,
     ) -> Result<T, StageError> {
-        let start = Instant::now();
+        let start = instant();
         if !self.breaker.allows(start) {
             self.stats.failed(StageError::BreakerOpen);
             return Err(StageError::BreakerOpen);
@@ -79,7 +77,7 @@ impl<S: Stage + ?Sized> Slot<S> {
             }
             Ok(answer)
         });
-        let end = Instant::now();
+        let end = instant();
         self.stats.called(records, end - start);
         match result {
             Ok(_) => self.breaker.succeeded(),

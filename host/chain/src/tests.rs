@@ -3,16 +3,20 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use proptest::prelude::*;
-use record::{Field, Record, RequestContext, Severity, Stream, Value};
+use record::{Field, Record, RequestContext, Severity, Stream, Value, event};
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use crate::{queue::Entry, *};
+use crate::{
+    clock::{instant, pass},
+    queue::Entry,
+    *,
+};
 
 struct Closure<F>(F);
 
@@ -135,6 +139,68 @@ fn a_stage_that_always_fails_is_left_alone() {
     let (texts, opened) = run(&["x"; 64], |_| Err(StageError::Deadline));
     assert!(texts.iter().all(|it| it == "stub: deadline" || it == "stub: breaker_open"));
     assert_eq!(opened, 5);
+}
+
+#[test]
+fn a_stage_that_was_left_alone_is_tried_with_one_record_and_comes_back() {
+    const NANOSECOND: Duration = Duration::from_nanos(1);
+    let (broken, calls) = (Arc::new(AtomicBool::new(true)), Arc::new(Mutex::new(Vec::new())));
+    let edit = {
+        let (broken, calls) = (broken.clone(), calls.clone());
+        move |batch: &[Record]| {
+            calls.lock().unwrap().push(batch.len());
+            match broken.load(Ordering::Relaxed) {
+                true => Err(StageError::Trap),
+                false => Ok(batch.iter().map(|_| Verdict::Keep(vec![])).collect()),
+            }
+        }
+    };
+    let written = Arc::new(Mutex::new(Vec::new()));
+    let editor = Arc::new(Fake { edit, opened: Arc::default() });
+    let chains = chains(&written, "events", Some(editor));
+    let tools = tools();
+    let stats = tools.stats.clone();
+    let mut chain = Chain::new(&chains.chains["default"], tools);
+    // What becomes of texts, and the sizes of the batches that the editor is given meanwhile.
+    let check = |chain: &mut Chain, texts: &[&str], want: &[&str], sizes: &[usize]| {
+        let released = chain.edit(texts.iter().map(|it| record(it)).collect());
+        assert_eq!(released.iter().map(|it| text(it)).collect::<Vec<_>>(), want);
+        assert_eq!(std::mem::take(&mut *calls.lock().unwrap()), sizes);
+    };
+    let (trap, open) = ("stub: trap", "stub: breaker_open");
+    let open_breakers = || {
+        let stages = stats.stages();
+        let editor = stages.iter().find(|(key, _)| key.role == "editor");
+        editor.unwrap().1.breakers_open.load(Ordering::Relaxed)
+    };
+
+    pass(Duration::ZERO);
+    // The second turn: what came back is given as much patience as at first.
+    for _ in 0..2 {
+        broken.store(true, Ordering::Relaxed);
+        for _ in 0..5 {
+            assert_eq!(open_breakers(), 0);
+            check(&mut chain, &["a"], &[trap], &[1]);
+        }
+        assert_eq!(open_breakers(), 1);
+        check(&mut chain, &["a", "b", "c"], &[open; 3], &[]);
+        for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
+            pass(Duration::from_secs(seconds) - NANOSECOND);
+            check(&mut chain, &["a", "b"], &[open; 2], &[]);
+            pass(NANOSECOND);
+            check(&mut chain, &["a", "b", "c"], &[trap, open, open], &[1]);
+        }
+        broken.store(false, Ordering::Relaxed);
+        check(&mut chain, &["a", "b"], &[open; 2], &[]);
+        pass(Duration::from_secs(60));
+        check(&mut chain, &["a", "b", "c"], &["a", "b", "c"], &[1; 3]);
+        check(&mut chain, &["a", "b", "c"], &["a", "b", "c"], &[3]);
+        assert_eq!(open_breakers(), 0);
+    }
+    chain.run(vec![record("a")]);
+    assert!(chains.outputs[0].close(Instant::now() + Duration::from_secs(30)));
+    let told = ["request.prompt", event::PLUGIN_TRAPPED, event::PLUGIN_OPENED];
+    assert_eq!(*written.lock().unwrap(), told);
 }
 
 #[test]
@@ -392,6 +458,42 @@ fn a_shadow_is_compared_and_emits_nothing() {
     assert_eq!(count(&shadow.compared), 2);
     assert_eq!((count(&shadow.relabelled), count(&shadow.text_changed)), (2, 2));
     assert_eq!((count(&shadow.missed), count(&shadow.added)), (0, 0));
+}
+
+#[test]
+fn a_slow_shadow_keeps_to_its_share_and_what_it_skips_is_counted() {
+    const SHARE: f64 = 0.1;
+    const SLOW: Duration = Duration::from_millis(100);
+    let slow = |batch: &[Record]| {
+        pass(SLOW);
+        Ok(batch.iter().map(|_| Verdict::Keep(vec![])).collect())
+    };
+    let slow = Arc::new(Fake { edit: slow, opened: Arc::default() });
+    let shadow = ShadowSpec { name: "slow".into(), editors: vec![slow], share: SHARE };
+    let spec = Spec {
+        name: "test".into(),
+        editors: vec![labels("A")],
+        handlers: vec![],
+        outputs: vec![],
+        shadow: Some(shadow),
+    };
+    let tools = tools();
+    let stats = tools.stats.clone();
+    pass(Duration::ZERO);
+    let start = instant();
+    let mut chain = Chain::new(&spec, tools);
+    for _ in 0..1000 {
+        let released = chain.edit(vec![record("one"), record("two")]);
+        assert_eq!(released.iter().map(|it| text(it)).collect::<Vec<_>>(), ["[A]", "[A]"]);
+        pass(Duration::from_millis(10));
+    }
+    let (_, shadow) = stats.shadows().remove(0);
+    let compared = shadow.compared.load(Ordering::Relaxed);
+    assert_eq!(compared + shadow.skipped.load(Ordering::Relaxed), 2000);
+    // It may be one batch over, and is not far under either.
+    let spent = SLOW.as_secs_f64() * compared as f64 / 2.0;
+    let share = (instant() - start).as_secs_f64() * SHARE;
+    assert!((spent - share).abs() <= 2.0 * SLOW.as_secs_f64(), "{spent} of {share}");
 }
 
 /// Takes out runs of up to five digits, each of which depends on one byte behind it.
