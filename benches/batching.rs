@@ -3,16 +3,16 @@
 //!
 //! `CANDLE_NUM_THREADS=1 RAYON_NUM_THREADS=1 cargo bench --bench batching` for one thread; `-- --smoke` for one quick turn.
 
+#[path = "support/bare.rs"]
+mod bare;
 #[path = "support/checkpoint.rs"]
 mod checkpoint;
 #[path = "support/smoke.rs"]
 mod smoke;
 
-use std::{env, error::Error, path::Path};
+use std::{env, error::Error};
 
-use engine::{
-    Config, DeviceChoice, Engine, Event, Finished, Job, ModelSource, Prompt, Sampling, start,
-};
+use engine::{Engine, Event, Finished, Job, Prompt, Sampling};
 
 /// Tokens of a prompt: 16 of them are one step.
 const PROMPT: usize = 16;
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         env::var("CANDLE_NUM_THREADS").unwrap_or_else(|_| "as many as candle takes".to_owned())
     ));
 
-    let engine = serve(folder.path())?;
+    let engine = bare::start(folder.path(), 0)?;
     let mut best = [0.0_f64; 5];
     for _ in 0..rounds {
         for (best, count) in best.iter_mut().zip([1, 2, 4, 8, 16]) {
@@ -77,24 +77,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     ratio("prefix-hit-first-token-over-miss", hit / miss, "<= 0.2");
     engine.shutdown();
     Ok(())
-}
-
-fn serve(folder: &Path) -> Result<Engine, engine::LoadError> {
-    start(Config {
-        model: ModelSource::Folder(folder.to_owned()),
-        name: Some("model".to_owned()),
-        adapters: Vec::new(),
-        device: DeviceChoice::Cpu,
-        queue: 64,
-        max_num_seqs: None,
-        max_num_batched_tokens: None,
-        kv_cache_bytes: None,
-        prefix_caching: true,
-        adapter_fallback: false,
-        threads: 0,
-        dequantize: false,
-        nvml_library: None,
-    })
 }
 
 /// A greedy answer of exactly so many tokens. Other seeds are other prompts.

@@ -4,6 +4,8 @@
 //! `cargo bench --bench serving`; `-- --smoke` for one quick turn on a tiny model. The real program runs beside the bare engine,
 //! each with one thread of arithmetic; they take turns with the same weights. Load is on the loopback and ends by itself.
 
+#[path = "support/bare.rs"]
+mod bare;
 #[path = "support/checkpoint.rs"]
 mod checkpoint;
 #[path = "support/client.rs"]
@@ -20,7 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::{Config, DeviceChoice, Engine, Event, Job, ModelSource, Prompt, Sampling, start};
+use engine::{Engine, Event, Job, Prompt, Sampling};
 
 use client::{Server, Streamed};
 
@@ -83,7 +85,7 @@ fn serve(model: &Path, work: &Work) -> Outcome<()> {
         (began.elapsed() - first.after_first).as_secs_f64()
     ));
 
-    let engine = bare(model)?;
+    let engine = bare::start(model, 1)?;
     let (mut best, mut pieces) = ((0.0_f64, 0.0_f64), 0);
     for round in 1..=work.rounds {
         let streamed = server.stream("/v1/completions", &body(work.tokens, round))?;
@@ -106,24 +108,6 @@ fn serve(model: &Path, work: &Work) -> Outcome<()> {
     ratio("resident-memory-over-weights", resident / weights, "<= 1.3");
     engine.shutdown();
     server.stop()
-}
-
-fn bare(model: &Path) -> Outcome<Engine> {
-    Ok(start(Config {
-        model: ModelSource::Folder(model.to_owned()),
-        name: Some("model".to_owned()),
-        adapters: Vec::new(),
-        device: DeviceChoice::Cpu,
-        queue: 64,
-        max_num_seqs: None,
-        max_num_batched_tokens: None,
-        kv_cache_bytes: None,
-        prefix_caching: true,
-        adapter_fallback: false,
-        threads: 1,
-        dequantize: false,
-        nvml_library: None,
-    })?)
 }
 
 /// Prompts differ, so that none is in the cache.

@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, PoisonError, RwLock, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{self, Sender},
     },
@@ -83,6 +83,8 @@ struct Shared {
     /// How many tokens the model knows.
     vocabulary: usize,
     submitted: AtomicU64,
+    /// Held by the engine's thread for as long as it runs.
+    thread: Weak<()>,
     /// Nothing once the engine is shutting down: its threads end when these are gone.
     inlets: RwLock<Option<Inlets>>,
 }
@@ -120,11 +122,14 @@ pub(crate) fn launch(
     let (messages, inbox) = mpsc::channel();
     let (report, ready) = mpsc::sync_channel(1);
     let prepared = messages.clone();
+    let runs = Arc::new(());
+    let running = Arc::downgrade(&runs);
 
     // The device is opened, used and dropped on this one thread: CUDA streams belong to threads.
     let thread = thread::Builder::new()
         .name("engine-0".to_owned())
         .spawn(move || {
+            let _runs = runs;
             // candle panics over some checkpoints that it can't load.
             let scheduler = catch_unwind(AssertUnwindSafe(|| load(&config)))
                 .unwrap_or_else(|panic| Err(LoadError::Weights(panic_text(panic.as_ref()))));
@@ -170,6 +175,7 @@ pub(crate) fn launch(
         encoders: Arc::new(Semaphore::new(embed::ENCODERS)),
         vocabulary: ready.vocabulary,
         submitted: AtomicU64::new(0),
+        thread: running,
         inlets: RwLock::new(Some(Inlets { tickets, messages })),
     };
     Ok(Engine { handle: EngineHandle { shared: Arc::new(shared) }, thread: Some(thread) })
@@ -237,6 +243,11 @@ impl EngineHandle {
             Some(_) => Ok(&self.shared.prompter),
             None => Err(TextError::UnknownModel(model.to_owned())),
         }
+    }
+
+    /// Whether the engine's thread is there. It ends after a shutdown, and after a bug in the engine itself.
+    pub fn is_running(&self) -> bool {
+        self.shared.thread.strong_count() > 0
     }
 
     /// `cpu` or `cuda:0`.

@@ -10,9 +10,15 @@ use serde_json::Value;
 use crate::error::{EngineError, LoadError};
 
 const FILE: &str = "preprocessor_config.json";
-/// What CLIP was trained with, for a model that says nothing.
-const CLIP_MEAN: [f32; 3] = [0.481_454_67, 0.457_827_5, 0.408_210_72];
-const CLIP_STD: [f32; 3] = [0.268_629_55, 0.261_302_6, 0.275_777_1];
+/// For a CLIP tower, whose model says nothing.
+const CLIP: Defaults = Defaults {
+    square: false,
+    crop: true,
+    mean: [0.481_454_67, 0.457_827_5, 0.408_210_72],
+    std: [0.268_629_55, 0.261_302_6, 0.275_777_1],
+};
+/// For a SigLIP tower: the whole image becomes a square, whatever its shape.
+const SIGLIP: Defaults = Defaults { square: true, crop: false, mean: [0.5; 3], std: [0.5; 3] };
 /// A picture whose sides differ by more would become millions of pixels wide before it is cropped.
 const MAX_ASPECT: u32 = 64;
 
@@ -41,11 +47,37 @@ enum Resize {
     ShortestEdge(u32),
 }
 
+/// What is done where preprocessor_config.json says nothing.
+#[derive(Clone, Copy)]
+struct Defaults {
+    /// Resized to a square, or else by its shorter side.
+    square: bool,
+    crop: bool,
+    mean: [f32; 3],
+    std: [f32; 3],
+}
+
 impl Preprocess {
     /// Reads preprocessor_config.json (nothing: what CLIP does), for a tower that takes squares of `side` pixels.
     pub(crate) fn new(config: Option<&Value>, side: u32) -> Result<Self, LoadError> {
-        let clip = Value::Null;
-        let preprocess = parse(config.unwrap_or(&clip), side)
+        Self::read(config, side, CLIP)
+    }
+
+    /// As [`Self::new`], but where the file says nothing, what SigLIP does.
+    pub(crate) fn siglip(config: Option<&Value>, side: u32) -> Result<Self, LoadError> {
+        Self::read(config, side, SIGLIP)
+    }
+
+    fn read(config: Option<&Value>, side: u32, tower: Defaults) -> Result<Self, LoadError> {
+        let nothing = Value::Null;
+        let config = config.unwrap_or(&nothing);
+        // A file that names its processor leaves out what that one does, whatever the tower.
+        let defaults = match config.get("image_processor_type").and_then(Value::as_str) {
+            Some("CLIPImageProcessor" | "CLIPImageProcessorFast") => CLIP,
+            Some("SiglipImageProcessor" | "SiglipImageProcessorFast") => SIGLIP,
+            _ => tower,
+        };
+        let preprocess = parse(config, side, defaults)
             .map_err(|reason| LoadError::Config { file: FILE.to_owned(), reason })?;
         let made = preprocess.crop.or(match preprocess.resize {
             Some(Resize::Exact(size)) => Some(size),
@@ -130,7 +162,7 @@ fn margin(found: u32, wanted: u32) -> i64 {
     (i64::from(found) - i64::from(wanted)).div_euclid(2)
 }
 
-fn parse(config: &Value, side: u32) -> Result<Preprocess, String> {
+fn parse(config: &Value, side: u32, defaults: Defaults) -> Result<Preprocess, String> {
     let flag =
         |key: &str, default: bool| config.get(key).and_then(Value::as_bool).unwrap_or(default);
     if flag("do_pad", false) {
@@ -138,10 +170,13 @@ fn parse(config: &Value, side: u32) -> Result<Preprocess, String> {
     }
     let resize = match (flag("do_resize", true), config.get("size")) {
         (false, _) => None,
+        (true, None | Some(Value::Null)) if defaults.square => {
+            Some(Resize::Exact(Size { height: side, width: side }))
+        }
         (true, None | Some(Value::Null)) => Some(Resize::ShortestEdge(side)),
         (true, Some(size)) => Some(resize(size)?),
     };
-    let crop = match (flag("do_center_crop", true), config.get("crop_size")) {
+    let crop = match (flag("do_center_crop", defaults.crop), config.get("crop_size")) {
         (false, _) => None,
         (true, None | Some(Value::Null)) => Some(Size { height: side, width: side }),
         (true, Some(crop)) => Some(size(crop).ok_or("crop_size is no size")?),
@@ -152,7 +187,7 @@ fn parse(config: &Value, side: u32) -> Result<Preprocess, String> {
         None => 1.0 / 255.0,
     };
     let (mean, std) = if flag("do_normalize", true) {
-        (three(config, "image_mean", CLIP_MEAN)?, three(config, "image_std", CLIP_STD)?)
+        (three(config, "image_mean", defaults.mean)?, three(config, "image_std", defaults.std)?)
     } else {
         ([0.0; 3], [1.0; 3])
     };

@@ -16,6 +16,7 @@ mod llama;
 mod llava;
 mod packed;
 mod rope;
+mod tower;
 mod weights;
 
 #[cfg(test)]
@@ -212,23 +213,6 @@ pub(crate) fn family(config: &Value) -> Result<&'static Family, LoadError> {
             known: known.join(", "),
         }
     })
-}
-
-/// Looks a tensor up before candle does, which panics over some that are missing.
-fn check_tensors(
-    tensors: &HashMap<String, Tensor>,
-    expected: impl IntoIterator<Item = (String, Vec<usize>)>,
-) -> Result<(), LoadError> {
-    for (name, shape) in expected {
-        let Some(tensor) = tensors.get(&name) else {
-            return Err(LoadError::MissingTensor { name });
-        };
-        if tensor.dims() != shape {
-            let found = tensor.dims().to_vec();
-            return Err(LoadError::Shape { name, expected: shape, found });
-        }
-    }
-    Ok(())
 }
 
 /// Something that a model asks for and that nothing here does.

@@ -3,11 +3,14 @@
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
 
-use crate::state::App;
+use crate::{error::ApiError, state::App};
 
-/// The router is built when the models are loaded, so whoever gets an answer may send requests.
-pub(crate) async fn health(State(app): State<App>) -> Json<Value> {
-    Json(json!({"status": "ok", "models": app.engine().models().len()}))
+/// The router is built when the models are loaded, so whoever gets an answer may send requests while the engine runs.
+pub(crate) async fn health(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+    if !app.engine().is_running() {
+        return Err(ApiError::EngineGone);
+    }
+    Ok(Json(json!({"status": "ok", "models": app.engine().models().len()})))
 }
 
 pub(crate) async fn version() -> Json<Value> {

@@ -209,14 +209,8 @@ impl DecoderConfig {
 
 fn check_keys(kind: Kind, raw: &Value) -> Result<(), LoadError> {
     for (key, value) in raw.as_object().into_iter().flatten() {
-        let known = READ.contains(&key.as_str())
-            || HARMLESS.contains(&key.as_str())
-            || kind.own_keys().contains(&key.as_str());
-        // What is off has no effect, whatever it is.
-        let off = matches!(value, Value::Null | Value::Bool(false))
-            || value.as_object().is_some_and(serde_json::Map::is_empty)
-            || value.as_array().is_some_and(Vec::is_empty);
-        if !known && !off {
+        let known = READ.contains(&key.as_str()) || kind.own_keys().contains(&key.as_str());
+        if !known && !is_harmless(key, value) {
             return Err(unsupported(&format!(
                 "{key} in the config.json of a {} model",
                 kind.name()
@@ -236,6 +230,14 @@ fn check_keys(kind: Kind, raw: &Value) -> Result<(), LoadError> {
         Some(key) => Err(unsupported(&format!("{key} in a {} model", kind.name()))),
         None => Ok(()),
     }
+}
+
+/// Whether a key that nothing reads changes nothing: what is off has no effect, whatever it is.
+pub(super) fn is_harmless(key: &str, value: &Value) -> bool {
+    let off = matches!(value, Value::Null | Value::Bool(false))
+        || value.as_object().is_some_and(serde_json::Map::is_empty)
+        || value.as_array().is_some_and(Vec::is_empty);
+    off || HARMLESS.contains(&key)
 }
 
 fn windows(kind: Kind, raw: &Value, layers: usize) -> Result<Vec<Option<usize>>, LoadError> {

@@ -1,20 +1,15 @@
-//! LLaVA: a CLIP tower, two linear layers, and a decoder that reads image features in the place of image tokens.
-//!
-//! The tower is candle's; what joins it to the decoder is here, because candle's own takes the features one layer too late.
+//! LLaVA: a vision tower, two linear layers, and a decoder that reads image features in the place of image tokens.
 
-use candle_core::{DType, Device, IndexOp, Module, Tensor};
-use candle_nn::{Activation, Linear, VarBuilder};
-use candle_transformers::models::clip::{
-    text_model::Activation as ClipActivation,
-    vision_model::{ClipVisionConfig, ClipVisionTransformer},
-};
+use candle_core::{DType, Device, Module, Tensor};
+use candle_nn::Activation;
 use serde_json::Value;
 
 use super::{
-    AdapterInfo, Capacity, Model, Parts, Run, VisionSpec, bad_config, check_tensors,
+    AdapterInfo, Capacity, Model, Parts, Run, VisionSpec, bad_config,
     config::{DecoderConfig, Kind},
-    count,
     decoder::{Decoder, Place},
+    linear::{Linear, Targets},
+    tower::{Tower, TowerConfig, TowerKind, check_rest},
     weights::Tensors,
 };
 use crate::{
@@ -48,8 +43,8 @@ pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
     let config = parts.config;
     let text = text_config(config.get("text_config").unwrap_or(&Value::Null))?;
     let hidden = text.hidden;
-    let vision = vision_config(config.get("vision_config").unwrap_or(&Value::Null))?;
-    let (layer, drop_class) = feature_choice(config, vision.num_hidden_layers)?;
+    let vision = TowerConfig::read(config.get("vision_config").unwrap_or(&Value::Null))?;
+    let (layers, drop_first) = feature_choice(config, vision.layers)?;
     let activation = match config.get("projector_hidden_act") {
         None | Some(Value::Null) => Activation::Gelu,
         Some(name) => serde_json::from_value(name.clone())
@@ -57,31 +52,33 @@ pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
     };
     let bias = config.get("multimodal_projector_bias").and_then(Value::as_bool).unwrap_or(true);
 
-    let patches = (vision.image_size / vision.patch_size).pow(2);
+    let tokens_per_image = vision.rows() - usize::from(drop_first);
+    if tokens_per_image == 0 {
+        return Err(bad_config("vision_feature_select_strategy leaves nothing of an image"));
+    }
     let spec = VisionSpec {
         image_token: image_token(config)?,
-        tokens_per_image: patches + usize::from(!drop_class),
-        preprocess: preprocess(&parts, vision.image_size)?,
+        tokens_per_image,
+        preprocess: preprocess(&parts, &vision)?,
     };
-    // candle makes a class token up where the checkpoint has none.
-    check_tensors(
-        &parts.tensors,
-        [(format!("{TOWER}.embeddings.class_embedding"), vec![vision.embed_dim])],
-    )?;
 
     let place = Place { device: parts.device, dtype: parts.dtype, cache_bytes: parts.cache_bytes };
     let mut tensors = Tensors(parts.tensors);
     let decoder = Decoder::new(text, &mut tensors, &format!("{DECODER}."), place)?;
-
-    let vb = VarBuilder::from_tensors(tensors.0, parts.dtype, parts.device);
-    let projector = vb.pp(PROJECTOR);
+    let tower = Tower::new(vision, layers, &mut tensors, &format!("{TOWER}."))?;
+    // No adapter changes the projector.
+    let mut linear = |name: &str, inputs: usize| {
+        let (mut targets, name) = (Targets::default(), format!("{PROJECTOR}.{name}"));
+        Linear::read(&mut tensors, &mut targets, &name, (hidden, inputs), bias)
+    };
+    let (linear_1, linear_2) = (linear("linear_1", vision.hidden)?, linear("linear_2", hidden)?);
+    check_rest(&tensors.0, vision.kind, &format!("{TOWER}."))?;
     Ok(Box::new(Llava {
-        tower: ClipVisionTransformer::new(vb.pp(TOWER), &vision)?,
-        linear_1: candle_nn::linear_b(vision.embed_dim, hidden, bias, projector.pp("linear_1"))?,
-        linear_2: candle_nn::linear_b(hidden, hidden, bias, projector.pp("linear_2"))?,
+        tower,
+        linear_1,
+        linear_2,
         activation,
-        layer,
-        drop_class,
+        drop_first,
         decoder,
         spec,
         device: parts.device.clone(),
@@ -102,14 +99,12 @@ fn text_config(raw: &Value) -> Result<DecoderConfig, LoadError> {
 }
 
 struct Llava {
-    tower: ClipVisionTransformer,
+    tower: Tower,
     linear_1: Linear,
     linear_2: Linear,
     activation: Activation,
-    /// Whose output the features are, counted from 0.
-    layer: usize,
-    /// The first feature is of the class token, not of a patch.
-    drop_class: bool,
+    /// The first feature is left out. CLIP's is of the class token; SigLIP's is of a patch, and left out all the same.
+    drop_first: bool,
     decoder: Decoder,
     spec: VisionSpec,
     device: Device,
@@ -160,14 +155,13 @@ impl Model for Llava {
     }
 
     fn look(&mut self, image: &Tensor) -> Result<Tensor, EngineError> {
-        let pixels = image.to_device(&self.device)?.to_dtype(self.dtype)?.unsqueeze(0)?;
-        let states = self.tower.output_hidden_states(&pixels)?;
-        let state = states.get(self.layer).ok_or_else(|| {
-            EngineError::Internal(format!("the tower has no layer {}", self.layer))
-        })?;
-        let state = if self.drop_class { state.i((.., 1..))? } else { state.clone() };
-        let inner = self.activation.forward(&self.linear_1.forward(&state.contiguous()?)?)?;
-        Ok(self.linear_2.forward(&inner)?.squeeze(0)?)
+        let pixels = image.to_device(&self.device)?.to_dtype(self.dtype)?;
+        let mut states = self.tower.forward(&pixels)?;
+        if self.drop_first {
+            states = states.narrow(0, 1, states.dim(0)? - 1)?;
+        }
+        let inner = self.activation.forward(&self.linear_1.forward(&states, &[])?)?;
+        Ok(self.linear_2.forward(&inner, &[])?)
     }
 
     fn forward(&mut self, runs: &[Run<'_>]) -> Result<Tensor, EngineError> {
@@ -206,38 +200,8 @@ impl Model for Llava {
     }
 }
 
-fn vision_config(raw: &Value) -> Result<ClipVisionConfig, LoadError> {
-    let activation = raw.get("hidden_act").and_then(Value::as_str).unwrap_or("quick_gelu");
-    let epsilon = raw.get("layer_norm_eps").and_then(Value::as_f64).unwrap_or(1e-5);
-    let kind = raw.get("model_type").and_then(Value::as_str).unwrap_or("clip_vision_model");
-    if kind != "clip_vision_model" || activation != "quick_gelu" || (epsilon - 1e-5).abs() > 1e-9 {
-        return Err(LoadError::Unsupported {
-            feature: format!("a vision tower {kind} with {activation} and epsilon {epsilon}"),
-            instead: "known is clip_vision_model with quick_gelu and epsilon 1e-5",
-        });
-    }
-    let config = ClipVisionConfig {
-        embed_dim: count(raw, "hidden_size", 768)?,
-        activation: ClipActivation::QuickGelu,
-        intermediate_size: count(raw, "intermediate_size", 3072)?,
-        num_hidden_layers: count(raw, "num_hidden_layers", 12)?,
-        num_attention_heads: count(raw, "num_attention_heads", 12)?,
-        projection_dim: count(raw, "projection_dim", 512)?,
-        num_channels: count(raw, "num_channels", 3)?,
-        image_size: count(raw, "image_size", 224)?,
-        patch_size: count(raw, "patch_size", 32)?,
-    };
-    if config.num_channels != 3
-        || config.image_size < config.patch_size
-        || !config.embed_dim.is_multiple_of(config.num_attention_heads)
-    {
-        return Err(bad_config("the sizes in vision_config do not fit together"));
-    }
-    Ok(config)
-}
-
-/// Which layer's output the features are, counted from 0, and whether the class token's is left out. transformers counts the
-/// embeddings as the first of `layers + 1` states, and from the end where the number is negative.
+/// After how many layers the features are taken, and whether the first of them is left out. transformers counts the embeddings
+/// as the first of `layers + 1` states, and from the end where the number is negative.
 fn feature_choice(config: &Value, layers: usize) -> Result<(usize, bool), LoadError> {
     let wanted = match config.get("vision_feature_layer") {
         None | Some(Value::Null) => -2,
@@ -247,13 +211,12 @@ fn feature_choice(config: &Value, layers: usize) -> Result<(usize, bool), LoadEr
     };
     let states = i64::try_from(layers).unwrap_or(i64::MAX - 1) + 1;
     let state = if wanted < 0 { wanted + states } else { wanted };
-    let layer =
-        usize::try_from(state - 1).ok().filter(|layer| *layer < layers).ok_or_else(|| {
-            bad_config(format!("vision_feature_layer is {wanted} of {layers} layers"))
-        })?;
+    let state = usize::try_from(state).ok().filter(|state| *state <= layers).ok_or_else(|| {
+        bad_config(format!("vision_feature_layer is {wanted} of {layers} layers"))
+    })?;
     match config.get("vision_feature_select_strategy").and_then(Value::as_str) {
-        None | Some("default") => Ok((layer, true)),
-        Some("full") => Ok((layer, false)),
+        None | Some("default") => Ok((state, true)),
+        Some("full") => Ok((state, false)),
         Some(other) => Err(bad_config(format!("vision_feature_select_strategy is {other:?}"))),
     }
 }
@@ -269,11 +232,14 @@ fn image_token(config: &Value) -> Result<u32, LoadError> {
     }
 }
 
-fn preprocess(parts: &Parts<'_>, image_size: usize) -> Result<Preprocess, LoadError> {
+fn preprocess(parts: &Parts<'_>, vision: &TowerConfig) -> Result<Preprocess, LoadError> {
     // transformers 5 writes one file for the whole processor.
     let own = parts.files.json("preprocessor_config.json")?;
     let shared = parts.files.json("processor_config.json")?;
     let config = own.as_ref().or_else(|| shared.as_ref()?.get("image_processor"));
-    let side = u32::try_from(image_size).map_err(|_| bad_config("image_size is too large"))?;
-    Preprocess::new(config, side)
+    let side = u32::try_from(vision.side).map_err(|_| bad_config("image_size is too large"))?;
+    match vision.kind {
+        TowerKind::Clip => Preprocess::new(config, side),
+        TowerKind::Siglip => Preprocess::siglip(config, side),
+    }
 }

@@ -2,6 +2,7 @@ mod smollm2;
 
 use std::{collections::HashMap, fs::File, slice};
 
+use ::image::{DynamicImage, Rgb, RgbImage};
 use candle_core::{
     DType, Device, Tensor,
     quantized::{
@@ -24,6 +25,7 @@ use crate::{
     adapter::{AdapterError, AdapterLoadError},
     checkpoint::Files,
     error::LoadError,
+    image::Preprocess,
     load,
     tests::{config, folder, json_file},
     tokenizer::tests::gguf_metadata,
@@ -34,6 +36,21 @@ const TOLERANCE: f32 = 1e-4;
 
 static MODELS: [&str; 5] = ["llama", "smollm2", "mistral", "qwen2", "qwen3"];
 
+/// Models that see, and the images of each of their golden cases. The first comes again, after the others.
+static SEEING: [(&str, &[(&str, &[&str])]); 2] = [
+    ("llava", &[("a", &["pixels"]), ("b", &["pixels2"]), ("a", &["pixels"])]),
+    (
+        "llava-siglip",
+        &[
+            ("a", &["pixels"]),
+            ("b", &["pixels2"]),
+            ("ab", &["pixels", "pixels2"]),
+            ("none", &[]),
+            ("a", &["pixels"]),
+        ],
+    ),
+];
+
 fn numbers(value: &Value) -> Vec<f32> {
     value.as_array().unwrap().iter().map(|value| value.as_f64().unwrap() as f32).collect()
 }
@@ -43,8 +60,11 @@ fn tokens(value: &Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(token).collect()
 }
 
+/// A square image.
 fn pixels(value: &Value) -> Tensor {
-    Tensor::from_vec(numbers(value), (3, 32, 32), &Device::Cpu).unwrap()
+    let numbers = numbers(value);
+    let side = (numbers.len() / 3).isqrt();
+    Tensor::from_vec(numbers, (3, side, side), &Device::Cpu).unwrap()
 }
 
 /// A text while it is being made.
@@ -436,20 +456,123 @@ fn parts<'a>(config: &'a Value, files: &'a Files, rename: impl Fn(&str) -> Strin
 
 #[test]
 fn llava_says_what_the_reference_says() {
-    let golden = json_file("llava", "golden.json");
-    let mut model = loaded("llava");
-    for (case, image) in [("a", "pixels"), ("b", "pixels2"), ("a", "pixels")] {
-        for chunk in [1000, 5] {
-            check(model.as_mut(), &golden[case], &[pixels(&golden[image])], chunk, case);
+    for (name, cases) in SEEING {
+        let golden = json_file(name, "golden.json");
+        let mut model = loaded(name);
+        for (case, images) in cases {
+            let images: Vec<_> = images.iter().map(|image| pixels(&golden[*image])).collect();
+            for chunk in [1000, 5] {
+                let what = format!("{name} {case}, {chunk} at once");
+                check(model.as_mut(), &golden[*case], &images, chunk, &what);
+            }
         }
+        assert_eq!(model.vision().unwrap().tokens_per_image, 16, "{name}");
     }
-    assert_eq!(model.vision().unwrap().tokens_per_image, 16);
+}
+
+#[test]
+fn features_are_those_that_config_json_chooses() {
+    let golden = json_file("llava-siglip", "golden.json");
+    let files = Files::Folder(folder("llava-siglip"));
+    for choice in golden["choices"].as_array().unwrap() {
+        let mut raw = json_file("llava-siglip", "config.json");
+        raw["vision_feature_layer"] = choice["layer"].clone();
+        raw["vision_feature_select_strategy"] = choice["strategy"].clone();
+        let mut model = (family(&raw).unwrap().build)(parts(&raw, &files, canonical)).unwrap();
+        let case = format!("layer {}", choice["layer"]);
+        check(model.as_mut(), choice, &[pixels(&golden["pixels"])], 1000, &case);
+        assert_eq!(json!(model.vision().unwrap().tokens_per_image), choice["nimg"], "{case}");
+    }
+}
+
+#[test]
+fn towers_that_would_be_misread_are_refused() {
+    let build = |name: &str, changes: &Value, tensor: Option<&str>| {
+        let mut raw = json_file(name, "config.json");
+        for (key, value) in changes.as_object().unwrap() {
+            let part = match key.starts_with("vision_feature") {
+                true => &mut raw,
+                false => &mut raw["vision_config"],
+            };
+            part[key.as_str()] = value.clone();
+        }
+        let files = Files::Folder(folder(name));
+        let mut parts = parts(&raw, &files, canonical);
+        if let Some(name) = tensor {
+            let tensor = Tensor::zeros(1, DType::F32, &Device::Cpu).unwrap();
+            parts.tensors.insert(canonical(name), tensor);
+        }
+        (family(&raw).unwrap().build)(parts).map(drop)
+    };
+    let (clip, siglip) = ("llava", "llava-siglip");
+    for (name, changes, tensor) in [
+        (siglip, json!({}), None),
+        (siglip, json!({"vision_use_head": false, "output_attentions": true}), None),
+        (siglip, json!({"use_rope": false, "hidden_act": null, "num_channels": null}), None),
+        (siglip, json!({}), Some("vision_tower.vision_model.head.extra")),
+        (siglip, json!({}), Some("model.vision_tower.vision_model.embeddings.position_ids")),
+        (clip, json!({"hidden_act": "gelu", "layer_norm_eps": 1e-6, "vocab_size": 32000}), None),
+        (clip, json!({}), Some("vision_tower.embeddings.position_ids")),
+    ] {
+        let built = build(name, &changes, tensor);
+        assert!(built.is_ok(), "{name} {changes} {tensor:?}: {built:?}");
+    }
+    for (name, changes, tensor) in [
+        (siglip, json!({"model_type": "dinov2"}), None),
+        (siglip, json!({"model_type": "clip_vision_model"}), None),
+        (siglip, json!({"hidden_act": "relu"}), None),
+        (siglip, json!({"hidden_act": 3}), None),
+        (siglip, json!({"layer_norm_eps": "small"}), None),
+        (siglip, json!({"rope_theta": 1e4}), None),
+        (siglip, json!({"num_attention_heads": 3}), None),
+        (siglip, json!({"num_channels": 1}), None),
+        (siglip, json!({"image_size": [34, 34]}), None),
+        (siglip, json!({"image_size": 4}), None),
+        (siglip, json!({"image_size": 39}), None),
+        (siglip, json!({"image_size": 1_000_000_000_000_u64}), None),
+        (siglip, json!({"num_hidden_layers": 2}), None),
+        (siglip, json!({"num_hidden_layers": 4}), None),
+        (siglip, json!({"vision_feature_layer": 4}), None),
+        (siglip, json!({"vision_feature_layer": -5}), None),
+        (siglip, json!({"vision_feature_layer": [-2, -1]}), None),
+        (siglip, json!({"vision_feature_select_strategy": "cls"}), None),
+        (siglip, json!({}), Some("vision_tower.embeddings.class_embedding")),
+        (siglip, json!({}), Some("vision_tower.vision_model.pre_layrnorm.weight")),
+        (clip, json!({"model_type": "siglip_vision_model"}), None),
+        (clip, json!({"num_hidden_layers": 2}), None),
+        (clip, json!({}), Some("vision_tower.head.probe")),
+        (clip, json!({}), Some("vision_tower.embeddings.patch_embedding.bias")),
+    ] {
+        assert!(build(name, &changes, tensor).is_err(), "{name} {changes} {tensor:?}");
+    }
+}
+
+#[test]
+fn siglip_sees_whole_images() {
+    let golden = json_file("llava-siglip", "golden.json");
+    let model = loaded("llava-siglip");
+    let preprocess = &model.vision().unwrap().preprocess;
+    let named = json!({"image_processor_type": "SiglipImageProcessor"});
+    let other = json!({"size": {"height": 40, "width": 40}});
+    assert_eq!(*preprocess, Preprocess::siglip(None, 34).unwrap());
+    assert_eq!(*preprocess, Preprocess::new(Some(&named), 34).unwrap());
+    assert_ne!(*preprocess, Preprocess::new(None, 34).unwrap());
+    // It would be cut to the tower's size.
+    assert!(Preprocess::siglip(Some(&other), 34).is_err());
+
+    let picture = RgbImage::from_fn(50, 40, |x, y| {
+        Rgb([x * 255 / 49, y * 255 / 39, (x + y) * 255 / 88].map(|value| value as u8))
+    });
+    let prepared = preprocess.apply(&DynamicImage::from(picture)).unwrap();
+    let prepared: Vec<f32> = prepared.flatten_all().unwrap().to_vec1().unwrap();
+    for (found, expected) in prepared.iter().step_by(11).zip(numbers(&golden["prepared"])) {
+        // Pillow rounds to bytes between the two directions: a byte may be another by two.
+        assert!((found - expected).abs() < 2.1 / 127.5, "{found} {expected}");
+    }
 }
 
 #[test]
 fn every_spelling_of_llava_is_the_same_model() {
-    let (golden, raw) = (json_file("llava", "golden.json"), json_file("llava", "config.json"));
-    let files = Files::Folder(folder("llava"));
     let newer = |name: &str| {
         name.strip_prefix("language_model.lm_head.").map_or_else(
             || match name.strip_prefix("language_model.model.") {
@@ -461,10 +584,14 @@ fn every_spelling_of_llava_is_the_same_model() {
     };
     let older = |name: &str| name.replacen("vision_tower.", "vision_tower.vision_model.", 1);
     let spellings: [(&str, &dyn Fn(&str) -> String); 2] = [("newer", &newer), ("older", &older)];
-    for (case, spelling) in spellings {
-        let parts = parts(&raw, &files, |name| canonical(&spelling(name)));
-        let mut model = (family(&raw).unwrap().build)(parts).unwrap();
-        check(model.as_mut(), &golden["a"], &[pixels(&golden["pixels"])], 1000, case);
+    for (name, _) in SEEING {
+        let (golden, raw) = (json_file(name, "golden.json"), json_file(name, "config.json"));
+        let files = Files::Folder(folder(name));
+        for (case, spelling) in spellings {
+            let parts = parts(&raw, &files, |name| canonical(&spelling(name)));
+            let mut model = (family(&raw).unwrap().build)(parts).unwrap();
+            check(model.as_mut(), &golden["a"], &[pixels(&golden["pixels"])], 1000, case);
+        }
     }
 }
 

@@ -194,7 +194,9 @@ fn no_more_than_64_requests_wait() {
         assert_eq!(runtime.block_on(it).unwrap().vectors.len(), 1);
     }
     runtime.block_on(ask()).unwrap();
+    assert!(handle.is_running());
     engine.shutdown();
+    assert!(!handle.is_running());
     let over = EmbedError::Refused(SubmitError::ShuttingDown);
     assert_eq!(runtime.block_on(ask()).unwrap_err(), over);
 }

@@ -1,0 +1,24 @@
+//! The engine without a server, over a model in a folder.
+
+use std::path::Path;
+
+use engine::{Config, DeviceChoice, Engine, LoadError, ModelSource};
+
+/// Served as `model`, on the CPU. `threads` as in [`Config`].
+pub(crate) fn start(folder: &Path, threads: usize) -> Result<Engine, LoadError> {
+    engine::start(Config {
+        model: ModelSource::Folder(folder.to_owned()),
+        name: Some("model".to_owned()),
+        adapters: Vec::new(),
+        device: DeviceChoice::Cpu,
+        queue: 64,
+        max_num_seqs: None,
+        max_num_batched_tokens: None,
+        kv_cache_bytes: None,
+        prefix_caching: true,
+        adapter_fallback: false,
+        threads,
+        dequantize: false,
+        nvml_library: None,
+    })
+}
