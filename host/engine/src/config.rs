@@ -30,8 +30,8 @@ pub struct Config {
     /// Threads for the arithmetic of a CPU; 0 means all cores but one. candle reads it from the environment, see
     /// [`thread_variables`](crate::thread_variables).
     pub threads: usize,
-    /// Whether quantized weights become floats when they are loaded: up to eight times the memory, and none of the noise of 8-bit
-    /// activations.
+    /// Whether quantized weights become floats when they are loaded, for up to eight times the memory: what is not in one of the types
+    /// that have kernels here is multiplied with 8-bit activations otherwise, and their noise changes what small models say.
     pub dequantize: bool,
     /// NVML's library, where it is not the one the system would find.
     pub nvml_library: Option<PathBuf>,

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::{
     host::with_slice,
-    kernel::quantized::{Activations, BLOCK, Bytes, Format, GROUP, PerOutput, Product, Weights},
+    kernel::quantized::{Activations, BLOCK, Bits, Format, GROUP, PerOutput, Product, Weights},
 };
 
 /// Below so many multiplications, waking another thread takes longer than the work.
@@ -24,7 +24,7 @@ pub(super) struct Packed {
     outputs: usize,
     inputs: usize,
     format: Format,
-    quants: Vec<Bytes>,
+    quants: Vec<Bits>,
     scales: Vec<PerOutput>,
     least: Vec<PerOutput>,
 }
@@ -58,9 +58,7 @@ impl Block {
                 half(2)
             }
             Format::Eight => {
-                // Nobody writes -128, whose opposite 8 bits do not hold.
-                let byte = |it: u8| it.cast_signed().max(-127).cast_unsigned();
-                quants = std::array::from_fn(|i| byte(bytes[2 + i]));
+                quants.copy_from_slice(&bytes[2..2 + BLOCK]);
                 0.0
             }
         };
@@ -122,12 +120,16 @@ impl Packed {
 
     /// The same block of each output of a group.
     fn push(&mut self, group: &[Block; GROUP]) {
-        let quad = |j: usize, i: usize| group[i / 4].quants[4 * j + i % 4];
-        let vectors = self.format.vectors();
-        for j in 0..vectors {
-            self.quants.push(Bytes(std::array::from_fn(|i| match self.format {
-                Format::Eight => quad(j, i),
-                Format::Four | Format::FourAndLeast => quad(j, i) | quad(j + vectors, i) << 4,
+        let pairs = self.format.pairs();
+        for vector in 0..self.format.vectors() {
+            // Each output's two halves, and in each as many pairs as share it, the first in the lowest bits.
+            self.quants.push(Bits(std::array::from_fn(|i| {
+                let (output, half) = (i / 2, i % 2);
+                let bits = |p: usize| {
+                    let quant = group[output].quants[2 * (vector * pairs + p) + half];
+                    u16::from(quant) << (p * 16 / pairs)
+                };
+                (0..pairs).map(bits).fold(0, |all, bits| all | bits)
             })));
         }
         self.scales.push(PerOutput(group.map(|it| it.scale)));
@@ -237,12 +239,13 @@ mod tests {
             assert_eq!(largest(&(packed.floats().unwrap() - &floats).unwrap()), 0.0);
             let exact = x.matmul(&floats.t().unwrap()).unwrap();
             let error = largest(&(&y - &exact).unwrap());
-            // Errors of 8 bits add up like the root of their number.
-            let allowed = 0.01 * (inputs as f32).sqrt();
+            // Errors of 15 bits add up like the root of their number.
+            let allowed = 1e-4 * (inputs as f32).sqrt();
             assert!(error < allowed, "{dtype:?} {outputs}x{inputs}: {error} > {allowed}");
+            // candle has 8 bits.
             let candles = QMatMul::from_qtensor(weights).unwrap().forward(&x).unwrap();
             let theirs = largest(&(candles - exact).unwrap());
-            assert!(error <= 1.5 * theirs + 1e-3, "{dtype:?}: {error}, candle's {theirs}");
+            assert!(error < theirs, "{dtype:?}: {error}, candle's {theirs}");
         };
         for dtype in [GgmlDType::Q4_0, GgmlDType::Q4_1, GgmlDType::Q8_0] {
             check(dtype, 8, 32, 1);

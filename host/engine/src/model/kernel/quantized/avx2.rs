@@ -4,34 +4,28 @@ use std::arch::x86_64::{__m256, __m256i};
 
 use pulp::{NullaryFnOnce, cast, x86::V3};
 
-use super::{Bytes, Format, GROUP, PerOutput, Product, QUADS, Row};
+use super::{Bits, Format, GROUP, PAIRS, PerOutput, Product, Row};
 
 /// Rows of activations that go through a group of weights together: what is unpacked of the weights stays in registers.
 const ROWS: usize = 4;
 
 /// So many rows of activations stay in the first cache while the groups pass by.
-const PANEL: usize = 32;
+const PANEL: usize = 16;
 
 pub(super) fn run(simd: V3, product: Product<'_>) {
     match product.w.format {
-        Format::Four => simd.vectorize(Kernel::<Four> { simd, product, format: Four }),
-        Format::FourAndLeast => {
-            simd.vectorize(Kernel::<FourAndLeast> { simd, product, format: FourAndLeast });
-        }
-        Format::Eight => simd.vectorize(Kernel::<Eight> { simd, product, format: Eight }),
+        Format::Four => simd.vectorize(Kernel { simd, product, format: Four }),
+        Format::FourAndLeast => simd.vectorize(Kernel { simd, product, format: FourAndLeast }),
+        Format::Eight => simd.vectorize(Kernel { simd, product, format: Eight }),
     }
 }
 
-/// What differs between formats.
-trait Weigh: Copy {
-    const VECTORS: usize;
-    const LEAST: bool;
+/// What differs between formats. `N` pairs share a vector.
+trait Weigh<const N: usize>: Copy {
+    const FORMAT: Format;
 
-    /// The quads of a block.
-    fn unpack(simd: V3, vectors: &[Bytes]) -> [__m256i; QUADS];
-
-    /// Sums of products of a block, for each output of the group; `sum` is that of the activations.
-    fn dot(simd: V3, weights: &[__m256i; QUADS], quads: &[i32; QUADS], sum: i32) -> __m256i;
+    /// Pairs of 16-bit numbers.
+    fn unpack(simd: V3, vector: &Bits) -> [__m256i; N];
 }
 
 #[derive(Clone, Copy)]
@@ -42,83 +36,44 @@ struct FourAndLeast;
 struct Eight;
 
 #[inline(always)]
-fn unpack_nibbles(simd: V3, vectors: &[Bytes]) -> [__m256i; QUADS] {
+fn nibbles(simd: V3, vector: &Bits) -> [__m256i; 4] {
     let avx2 = simd.avx2;
-    let mask = simd.avx._mm256_set1_epi8(15);
-    let mut quads = [mask; QUADS];
-    for j in 0..QUADS / 2 {
-        let packed: __m256i = cast(vectors[j].0);
-        quads[j] = avx2._mm256_and_si256(packed, mask);
-        quads[j + QUADS / 2] = avx2._mm256_and_si256(avx2._mm256_srli_epi16::<4>(packed), mask);
-    }
-    quads
+    let mask = simd.avx._mm256_set1_epi16(15);
+    let packed: __m256i = cast(vector.0);
+    [
+        avx2._mm256_and_si256(packed, mask),
+        avx2._mm256_and_si256(avx2._mm256_srli_epi16::<4>(packed), mask),
+        avx2._mm256_and_si256(avx2._mm256_srli_epi16::<8>(packed), mask),
+        avx2._mm256_srli_epi16::<12>(packed),
+    ]
 }
 
-/// Weights up to 15: eight sums of two products by 127 at most fit into 16 bits.
-#[inline(always)]
-fn dot_small(simd: V3, weights: &[__m256i; QUADS], quads: &[i32; QUADS]) -> __m256i {
-    let (avx, avx2) = (simd.avx, simd.avx2);
-    let mut sums = avx._mm256_setzero_si256();
-    for j in 0..QUADS {
-        let x = avx._mm256_set1_epi32(quads[j]);
-        sums = avx2._mm256_add_epi16(sums, avx2._mm256_maddubs_epi16(weights[j], x));
-    }
-    avx2._mm256_madd_epi16(sums, avx._mm256_set1_epi16(1))
-}
-
-impl Weigh for Four {
-    const VECTORS: usize = Format::Four.vectors();
-    const LEAST: bool = false;
+impl Weigh<4> for Four {
+    const FORMAT: Format = Format::Four;
 
     #[inline(always)]
-    fn unpack(simd: V3, vectors: &[Bytes]) -> [__m256i; QUADS] {
-        unpack_nibbles(simd, vectors)
-    }
-
-    #[inline(always)]
-    fn dot(simd: V3, weights: &[__m256i; QUADS], quads: &[i32; QUADS], sum: i32) -> __m256i {
-        let dot = dot_small(simd, weights, quads);
-        simd.avx2._mm256_sub_epi32(dot, simd.avx._mm256_set1_epi32(8 * sum))
+    fn unpack(simd: V3, vector: &Bits) -> [__m256i; 4] {
+        nibbles(simd, vector)
     }
 }
 
-impl Weigh for FourAndLeast {
-    const VECTORS: usize = Format::FourAndLeast.vectors();
-    const LEAST: bool = true;
+impl Weigh<4> for FourAndLeast {
+    const FORMAT: Format = Format::FourAndLeast;
 
     #[inline(always)]
-    fn unpack(simd: V3, vectors: &[Bytes]) -> [__m256i; QUADS] {
-        unpack_nibbles(simd, vectors)
-    }
-
-    #[inline(always)]
-    fn dot(simd: V3, weights: &[__m256i; QUADS], quads: &[i32; QUADS], _: i32) -> __m256i {
-        dot_small(simd, weights, quads)
+    fn unpack(simd: V3, vector: &Bits) -> [__m256i; 4] {
+        nibbles(simd, vector)
     }
 }
 
-impl Weigh for Eight {
-    const VECTORS: usize = Format::Eight.vectors();
-    const LEAST: bool = false;
+impl Weigh<2> for Eight {
+    const FORMAT: Format = Format::Eight;
 
     #[inline(always)]
-    fn unpack(_: V3, vectors: &[Bytes]) -> [__m256i; QUADS] {
-        std::array::from_fn(|j| cast(vectors[j].0))
-    }
-
-    /// One factor has to be unsigned: the weight gives its sign to the activation. Two products by 127 fit into 16 bits, but
-    /// no more.
-    #[inline(always)]
-    fn dot(simd: V3, weights: &[__m256i; QUADS], quads: &[i32; QUADS], _: i32) -> __m256i {
-        let (avx, avx2) = (simd.avx, simd.avx2);
-        let one = avx._mm256_set1_epi16(1);
-        let mut sums = avx._mm256_setzero_si256();
-        for j in 0..QUADS {
-            let x = avx2._mm256_sign_epi8(avx._mm256_set1_epi32(quads[j]), weights[j]);
-            let pairs = avx2._mm256_maddubs_epi16(avx2._mm256_abs_epi8(weights[j]), x);
-            sums = avx2._mm256_add_epi32(sums, avx2._mm256_madd_epi16(pairs, one));
-        }
-        sums
+    fn unpack(simd: V3, vector: &Bits) -> [__m256i; 2] {
+        let packed: __m256i = cast(vector.0);
+        let low = simd.avx2._mm256_slli_epi16::<8>(packed);
+        [simd.avx2._mm256_srai_epi16::<8>(low), simd.avx2._mm256_srai_epi16::<8>(packed)]
     }
 }
 
@@ -131,73 +86,99 @@ struct Kernel<'a, F> {
 /// Weights of one group.
 #[derive(Clone, Copy)]
 struct Group<'a> {
-    quants: &'a [Bytes],
+    quants: &'a [Bits],
     scales: &'a [PerOutput],
     least: &'a [PerOutput],
 }
 
-impl<F: Weigh> NullaryFnOnce for Kernel<'_, F> {
-    type Output = ();
+macro_rules! kernel {
+    ($format:ty, $pairs:literal) => {
+        impl NullaryFnOnce for Kernel<'_, $format> {
+            type Output = ();
 
-    #[inline(always)]
-    fn call(self) {
-        let Self { simd, product, format } = self;
-        let Product { x, rows, w, y, stride } = product;
-        let blocks = x.blocks;
-        let first = rows.start;
-        let mut panel = rows.start;
-        while panel < rows.end {
-            let end = (panel + PANEL).min(rows.end);
-            for group in 0..w.scales.len() / blocks {
-                let range = group * blocks..(group + 1) * blocks;
-                let weights = Group {
-                    quants: &w.quants[range.start * F::VECTORS..range.end * F::VECTORS],
-                    scales: &w.scales[range.clone()],
-                    least: if F::LEAST { &w.least[range] } else { &[] },
-                };
-                let mut write = |row: usize, sums: __m256| {
-                    let at = (row - first) * stride + group * GROUP;
-                    y[at..at + GROUP].copy_from_slice(&cast::<__m256, [f32; GROUP]>(sums));
-                };
-                let mut row = panel;
-                while row + ROWS <= end {
-                    let rows: [Row<'_>; ROWS] = std::array::from_fn(|c| x.row(row + c));
-                    let sums = tile(simd, format, weights, &rows);
-                    for c in 0..ROWS {
-                        write(row + c, sums[c]);
-                    }
-                    row += ROWS;
-                }
-                while row < end {
-                    write(row, tile(simd, format, weights, &[x.row(row)])[0]);
-                    row += 1;
-                }
+            #[inline(always)]
+            fn call(self) {
+                calculate::<$format, $pairs>(self.simd, self.product, self.format);
             }
-            panel = end;
         }
+    };
+}
+
+kernel!(Four, 4);
+kernel!(FourAndLeast, 4);
+kernel!(Eight, 2);
+
+#[inline(always)]
+fn calculate<F: Weigh<N>, const N: usize>(simd: V3, product: Product<'_>, format: F) {
+    let Product { x, rows, w, y, stride } = product;
+    let (blocks, vectors) = (x.blocks, F::FORMAT.vectors());
+    let first = rows.start;
+    let mut panel = rows.start;
+    while panel < rows.end {
+        let end = (panel + PANEL).min(rows.end);
+        for group in 0..w.scales.len() / blocks {
+            let range = group * blocks..(group + 1) * blocks;
+            let least = F::FORMAT == Format::FourAndLeast;
+            let weights = Group {
+                quants: &w.quants[range.start * vectors..range.end * vectors],
+                scales: &w.scales[range.clone()],
+                least: if least { &w.least[range] } else { &[] },
+            };
+            let mut write = |row: usize, sums: __m256| {
+                let at = (row - first) * stride + group * GROUP;
+                y[at..at + GROUP].copy_from_slice(&cast::<__m256, [f32; GROUP]>(sums));
+            };
+            let mut row = panel;
+            while row + ROWS <= end {
+                let rows: [Row<'_>; ROWS] = std::array::from_fn(|c| x.row(row + c));
+                let sums = tile(simd, format, weights, &rows);
+                for c in 0..ROWS {
+                    write(row + c, sums[c]);
+                }
+                row += ROWS;
+            }
+            while row < end {
+                write(row, tile(simd, format, weights, &[x.row(row)])[0]);
+                row += 1;
+            }
+        }
+        panel = end;
     }
 }
 
+/// Two products of 16 bits are added up in 32, and 16 pairs of a block as well: 128 times 32,767 times 32 is below 2^31.
 #[inline(always)]
-fn tile<F: Weigh, const C: usize>(
+fn tile<F: Weigh<N>, const N: usize, const C: usize>(
     simd: V3,
     _: F,
     weights: Group<'_>,
     rows: &[Row<'_>; C],
 ) -> [__m256; C] {
-    let avx = simd.avx;
+    let (avx, avx2) = (simd.avx, simd.avx2);
     let mut sums = [avx._mm256_setzero_ps(); C];
-    let blocks = weights.scales.len();
-    for b in 0..blocks {
-        let quads = F::unpack(simd, &weights.quants[b * F::VECTORS..(b + 1) * F::VECTORS]);
+    for b in 0..weights.scales.len() {
+        let vectors = &weights.quants[b * (PAIRS / N)..(b + 1) * (PAIRS / N)];
+        let mut dots = [avx._mm256_setzero_si256(); C];
+        for v in 0..PAIRS / N {
+            let pairs = F::unpack(simd, &vectors[v]);
+            for c in 0..C {
+                for p in 0..N {
+                    let x = avx._mm256_set1_epi32(rows[c].pairs[b][v * N + p]);
+                    dots[c] = avx2._mm256_add_epi32(dots[c], avx2._mm256_madd_epi16(pairs[p], x));
+                }
+            }
+        }
         let scale: __m256 = cast(weights.scales[b].0);
         for c in 0..C {
-            let row = &rows[c];
-            let dot = F::dot(simd, &quads, &row.quads[b], row.sums[b]);
-            let both = avx._mm256_mul_ps(scale, avx._mm256_set1_ps(row.scales[b]));
+            let (of_block, sum) = (rows[c].scales[b], rows[c].sums[b]);
+            let mut dot = dots[c];
+            if F::FORMAT == Format::Four {
+                dot = avx2._mm256_sub_epi32(dot, avx._mm256_set1_epi32(8 * sum));
+            }
+            let both = avx._mm256_mul_ps(scale, avx._mm256_set1_ps(of_block));
             sums[c] = simd.fma._mm256_fmadd_ps(avx._mm256_cvtepi32_ps(dot), both, sums[c]);
-            if F::LEAST {
-                let all = avx._mm256_set1_ps(row.sums[b] as f32 * row.scales[b]);
+            if F::FORMAT == Format::FourAndLeast {
+                let all = avx._mm256_set1_ps(sum as f32 * of_block);
                 sums[c] = simd.fma._mm256_fmadd_ps(cast(weights.least[b].0), all, sums[c]);
             }
         }
