@@ -374,3 +374,14 @@ fn texts_of_which_no_vector_can_be_made_are_refused() {
     let nobody = embed_by(&handle, "llama", Some("sql"), &hello, None).unwrap_err();
     assert_eq!(nobody, EmbedError::Refused(SubmitError::UnknownModel("sql".into())));
 }
+
+#[test]
+fn nobody_says_the_token_of_an_image() {
+    let engine = start(config("llava", &[])).unwrap();
+    let mut job = job("llava", "hello");
+    // The fixture's image token, whatever it takes.
+    job.sampling.logit_bias = vec![(3, 100.0)];
+    job.sampling.ignore_eos = true;
+    let finished = finish(engine.submit(job).unwrap()).1;
+    assert_eq!(finished.output_tokens, 8);
+}

@@ -105,7 +105,13 @@ impl Scheduler {
                 Ok(None)
             }
         })?;
-        Ok(logits.unwrap_or_default())
+        let mut logits = logits.unwrap_or_default();
+        // A model that sees could say the token of an image, of which there is none; no neighbour is to pay for it.
+        if let Some(token) = self.model.vision().map(|it| it.image_token as usize) {
+            let rows = logits.chunks_exact_mut(self.model.vocabulary().max(1));
+            rows.filter_map(|row| row.get_mut(token)).for_each(|it| *it = f32::NEG_INFINITY);
+        }
+        Ok(logits)
     }
 
     fn choose(&mut self, parts: &[Part], rows: &[f32]) {
