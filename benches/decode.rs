@@ -3,7 +3,7 @@
 //!
 //! `CANDLE_NUM_THREADS=1 RAYON_NUM_THREADS=1 cargo bench --bench decode`; `-- --smoke` for one quick turn on a tiny model. The
 //! model has the shape of SmolLM2-135M and weights out of a counter. Where `models/SmolLM2-135M-Instruct.Q4_1.gguf` is, that is
-//! measured as well; with `CANDLE_DEQUANTIZE_ALL=1` its weights are floats in both.
+//! measured as well, its weights quantized in both.
 
 #[path = "support/smoke.rs"]
 mod smoke;

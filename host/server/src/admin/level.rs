@@ -1,6 +1,6 @@
 //! `POST /admin/level`: which level an operator wants while the server runs, and of what.
 
-use axum::http::{HeaderName, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use record::{Severity, Stream};
 
 use crate::{error::ApiError, fields::Fields};
@@ -77,6 +77,12 @@ fn named(mut fields: Fields) -> Result<LevelOf, ApiError> {
         let reason = format!("must have 1 to {VALUE_CHARS} characters");
         return Err(ApiError::invalid(param, reason));
     }
+    if HeaderValue::from_bytes(value.as_bytes()).is_err() {
+        return Err(ApiError::invalid(
+            param,
+            "must be what a header can hold: no control characters",
+        ));
+    }
     Ok(LevelOf::Header { name, value })
 }
 
@@ -119,6 +125,9 @@ mod tests {
         check(header("a b", "x"), "header.name");
         check(header("Authorization", "Bearer x"), "header.name");
         check(header("x-a", ""), "header.value");
+        check(header("x-a", "a\nb"), "header.value");
+        check(header("x-a", "\u{1b}[31m"), "header.value");
+        check(header("x-a", &"x".repeat(257)), "header.value");
         check(json!({"level": "INFO", "header": {"name": "x-a"}}), "header.value");
         check(json!({"level": "INFO", "header": {}}), "header.name");
         check(json!({"level": "INFO", "stream": "app", "header": {}}), "header");
