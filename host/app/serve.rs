@@ -137,13 +137,14 @@ async fn listen(behind: &Behind, live: &Arc<Live>) -> Result<()> {
         },
         chain_for(live),
     );
-    let grace = config.server.grace;
+    let patience =
+        server::Patience { head: config.server.limits.head_time, grace: config.server.grace };
     let admin = match &config.admin {
-        Some(it) => Some(admin(it, control, grace).await?),
+        Some(it) => Some(admin(it, control, patience).await?),
         None => None,
     };
     announce(config, behind, address);
-    server::serve(listener, router, signals::shutdown()?, grace).await?;
+    server::serve(listener, router, signals::shutdown()?, patience).await?;
     if let Some(admin) = admin {
         admin.await??;
     }
@@ -154,7 +155,7 @@ async fn listen(behind: &Behind, live: &Arc<Live>) -> Result<()> {
 async fn admin(
     config: &config::Admin,
     control: Arc<Control>,
-    grace: Duration,
+    patience: server::Patience,
 ) -> Result<tokio::task::JoinHandle<std::io::Result<()>>> {
     let key = server::Key::new(&config.key)
         .ok_or_else(|| anyhow!("admin.key cannot be sent in a header"))?;
@@ -166,7 +167,7 @@ async fn admin(
         bucksaw.notice = format!("admin API on http://{address}")
     );
     let router = server::admin_router(control, key);
-    Ok(tokio::spawn(server::serve(listener, router, signals::shutdown()?, grace)))
+    Ok(tokio::spawn(server::serve(listener, router, signals::shutdown()?, patience)))
 }
 
 async fn bind(key: &str, address: SocketAddr) -> Result<tokio::net::TcpListener> {

@@ -33,6 +33,8 @@ mod front;
 mod golden;
 // Every analysis command of the guide, run with the real tools.
 mod guide_commands;
+// Heads that never become a request.
+mod heads;
 // No canary leaves the chain, whatever becomes of the plugin that redacts.
 mod leaks;
 // The log changes while the server runs: files, the admin API, rollback, the cache.

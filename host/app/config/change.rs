@@ -46,6 +46,7 @@ fn server(old: &Server, new: &Server) -> Vec<&'static str> {
         ("server.ignore_unsupported", *ignore_unsupported == new.ignore_unsupported),
         ("server.base64_embeddings", *base64_embeddings == new.base64_embeddings),
         ("server.runtime_adapters", *runtime_adapters == new.runtime_adapters),
+        ("server.receive_seconds", limits.body_time == new_limits.body_time),
         ("server.request_seconds", limits.request_time == new_limits.request_time),
     ])
 }
@@ -151,7 +152,7 @@ mod tests {
         check(
             "",
             "[server]\nlisten = \"127.0.0.1:1\"\nbody_mib = 1\nimages = 1\nimage_megapixels = 1\n\
-             grace_seconds = 1\ntenant_header = \"x-team\"",
+             grace_seconds = 1\nreceive_seconds = 1\ntenant_header = \"x-team\"",
             &[
                 "server.listen",
                 "server.body_mib",
@@ -159,6 +160,7 @@ mod tests {
                 "server.image_megapixels",
                 "server.grace_seconds",
                 "server.tenant_header",
+                "server.receive_seconds",
             ],
         );
         check(

@@ -35,6 +35,7 @@ pub(super) struct Server {
     pub(super) base64_embeddings: Option<bool>,
     pub(super) runtime_adapters: Option<bool>,
     pub(super) request_seconds: Option<u64>,
+    pub(super) receive_seconds: Option<u64>,
 }
 
 /// No `Debug` here: it holds the keys of upstreams.
@@ -221,6 +222,7 @@ fn server(mut it: Reader<'_>, problems: &mut Problems) -> Server {
         base64_embeddings: it.flag("base64_embeddings", problems),
         runtime_adapters: it.flag("runtime_adapters", problems),
         request_seconds: it.number("request_seconds", 0..=DAY_SECONDS, problems),
+        receive_seconds: it.number("receive_seconds", 1..=3600, problems),
     };
     it.finish(problems);
     server

@@ -23,7 +23,9 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 pub use self::level::{LevelOf, LevelWish};
-use crate::{Limits, access, body, error::ApiError, key::Key, metrics, request_log::TARGET};
+use crate::{
+    Limits, access, body, error::ApiError, key::Key, metrics, request_log::TARGET, serve::Unread,
+};
 
 /// What an operator may look at and change while the server runs. Implemented by the application.
 pub trait Control: Send + Sync {
@@ -154,6 +156,9 @@ async fn unknown_route(method: Method, uri: Uri) -> ApiError {
 /// Lets nobody in without the key, and reads the body of those who have it.
 async fn guard(State(key): State<Key>, request: Request, next: Next) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
+    if let Some(unread) = parts.extensions.get::<Unread>() {
+        return Err(unread.error());
+    }
     if !key.is_in(&parts.headers) {
         return Err(ApiError::WrongKey);
     }

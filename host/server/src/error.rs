@@ -27,6 +27,12 @@ pub(crate) enum ApiError {
     BodyTooLarge { limit: usize },
     #[error("the headers are larger than {limit} bytes: send less")]
     HeadTooLarge { limit: usize },
+    #[error("the headers did not arrive within {seconds} s: send them at once")]
+    HeadTooSlow { seconds: u64 },
+    #[error("the address is too long: send what it says in a body")]
+    UriTooLong,
+    #[error("what arrived is no request of HTTP/1.1: TLS and HTTP/2 need a proxy in front")]
+    NotHttp,
     #[error("the request body did not arrive within {seconds} s: send it again")]
     BodyTooSlow { seconds: u64 },
     #[error("the connection ended before the request body did")]
@@ -156,6 +162,9 @@ impl ApiError {
             Self::HeadTooLarge { .. } => {
                 (S::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "headers_too_large")
             }
+            Self::HeadTooSlow { .. } => (S::REQUEST_TIMEOUT, INVALID, "headers_too_slow"),
+            Self::UriTooLong => (S::URI_TOO_LONG, INVALID, "uri_too_long"),
+            Self::NotHttp => (S::BAD_REQUEST, INVALID, "not_http"),
             Self::BodyTooSlow { .. } => (S::REQUEST_TIMEOUT, INVALID, "body_too_slow"),
             Self::BodyAborted => (S::BAD_REQUEST, INVALID, "body_aborted"),
             Self::Missing { .. } => (S::BAD_REQUEST, INVALID, "missing_required_parameter"),

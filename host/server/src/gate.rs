@@ -1,9 +1,11 @@
-//! What a request has to have before anybody looks at it: a key, if the server has keys, and headers of a sensible size. Who has no
+//! What a request has to have before anybody looks at it: a head that can be read, of a sensible size, and a key, if the server has
+//! keys. Who has no
 //! key is answered 401, whatever was asked for; probes, scrapes and readers of the specification need none.
 
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     extract::{Request, State},
     http::HeaderMap,
     middleware::Next,
@@ -11,17 +13,19 @@ use axum::{
 };
 
 use crate::{
-    Key, access,
+    Key,
+    access::{self, HasRecords},
     error::ApiError,
     metrics, openapi,
     request_log::{Arrival, RequestLog},
+    serve::Unread,
     state::ChainFor,
 };
 
 const OPEN: [&str; 5] = ["/health", "/ping", "/version", metrics::ROUTE, openapi::ROUTE];
 
 /// 64 KiB: eight times what proxies take by default.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// Who may come in, and how those are told of who may not.
 #[derive(Clone)]
@@ -38,18 +42,24 @@ impl Gate {
 
 pub(crate) async fn check(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    let error = if head_bytes(request.headers()) > HEAD_BYTES_MAX {
+    let unread = request.extensions().get::<Unread>();
+    let error = if let Some(unread) = unread {
+        unread.error()
+    } else if head_bytes(request.headers()) > HEAD_BYTES_MAX {
         ApiError::HeadTooLarge { limit: HEAD_BYTES_MAX }
     } else if OPEN.contains(&path) || has_key(&gate.keys, request.headers()) {
         return next.run(request).await;
     } else {
         ApiError::WrongApiKey
     };
-    if let Some(route) = access::recorded(request.method(), path) {
-        let (parts, _) = request.into_parts();
-        RequestLog::new(Arrival::new(&gate.chain_for, &parts, route)).refuse(&error);
+    let route = access::recorded(request.method(), path);
+    // Nobody can say what it was to be, and whoever sends many of them should be seen.
+    if route.is_none() && unread.is_none() {
+        return error.into_response();
     }
-    error.into_response()
+    let (parts, _) = request.into_parts();
+    RequestLog::new(Arrival::new(&gate.chain_for, &parts, route)).refuse(&error);
+    (Extension(HasRecords), error).into_response()
 }
 
 fn has_key(keys: &[Key], headers: &HeaderMap) -> bool {

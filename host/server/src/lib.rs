@@ -65,7 +65,7 @@ pub use self::{
     keep::{Changed, CompletionStore, Listing, Page, Paging, StoreError, StoredCompletion},
     key::Key,
     limits::Limits,
-    serve::serve,
+    serve::{Patience, serve},
     state::{ChainFor, Chosen, Config, RouteRequest, Storing},
 };
 use self::{gate::Gate, state::App};

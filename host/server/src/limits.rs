@@ -8,6 +8,8 @@ const MIB: usize = 1 << 20;
 pub struct Limits {
     /// 32 MiB: eight photos of 3 MB in base64, which makes four bytes out of three.
     pub body_bytes: usize,
+    /// 30 s: the whole head of a request, from the end of the one before, or from the first byte of a connection.
+    pub head_time: Duration,
     /// 30 s: the whole body, so that a client that drips bytes can't hold a connection for ever.
     pub body_time: Duration,
     /// Bytes over [`Self::body_bytes`] that are read and thrown away, so that the client hears why it is refused.
@@ -60,6 +62,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 32 * MIB,
+            head_time: Duration::from_secs(30),
             body_time: Duration::from_secs(30),
             body_drain_bytes: 64 * MIB,
             messages: 1024,

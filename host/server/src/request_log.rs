@@ -50,7 +50,8 @@ pub(crate) struct Arrival {
     pub(crate) started: Instant,
     pub(crate) ids: RequestIds,
     pub(crate) method: String,
-    pub(crate) route: &'static str,
+    /// None: the request was none that anybody could read.
+    pub(crate) route: Option<&'static str>,
     pub(crate) path: String,
     pub(crate) client: Option<String>,
     pub(crate) headers: HeaderMap,
@@ -60,13 +61,17 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
-    pub(crate) fn new(chain_for: &ChainFor, parts: &Parts, route: &'static str) -> Self {
+    pub(crate) fn new(
+        chain_for: &ChainFor,
+        parts: &Parts,
+        route: impl Into<Option<&'static str>>,
+    ) -> Self {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         Self {
             started: Instant::now(),
             ids: RequestIds::of(&parts.extensions, &parts.headers),
             method: parts.method.to_string(),
-            route,
+            route: route.into(),
             path: crate::access::decoded(parts.uri.path()),
             client: peer.map(|it| it.0.ip().to_string()),
             headers: parts.headers.clone(),
@@ -78,7 +83,7 @@ impl Arrival {
 
     /// Value of `gen_ai.operation.name`; none for questions about what is stored.
     fn operation(&self) -> Option<&'static str> {
-        match self.route {
+        match self.route? {
             completions::ROUTE => Some("text_completion"),
             embeddings::ROUTE => Some("embeddings"),
             stored_routes::ONE | stored_routes::MESSAGES => None,

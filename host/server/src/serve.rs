@@ -1,6 +1,15 @@
 //! The listener and its orderly end.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+mod unread;
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -13,21 +22,22 @@ use futures_util::{StreamExt as _, stream};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
+    server::graceful::{GracefulShutdown, Watcher},
 };
 use tokio::{
+    io::join,
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
 use tower::ServiceExt as _;
 
+use self::unread::Overheard;
+pub(crate) use self::unread::Unread;
 use crate::{error::ApiError, request_id::RequestIds};
 
 /// How long the tasks of requests that were cut off may take to notice: they only have to be polled once.
 const LAST_CALL: Duration = Duration::from_secs(1);
-/// How long a client may take for the head of a request, and how long it may keep a connection open without one.
-const HEAD_TIME: Duration = Duration::from_secs(30);
 /// Room for heads that are too large by far, so that who sends them hears of it, and there is a record. Taken only as it is
 /// needed.
 const HEAD_BYTES: usize = 2 << 20;
@@ -36,14 +46,24 @@ const CONNECTIONS_MAX: usize = 4096;
 /// After the system refused to accept: it is out of descriptors or memory, and will be for a while.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` completes. Then it takes no more connections and lets the requests under way end within `grace`;
+/// What a connection waits for, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// The head of a request, from its first byte or from the end of the one before: over it, 408 and a record. A connection on
+    /// which nothing came is closed without a word.
+    pub head: Duration,
+    /// Requests under way when the server ends.
+    pub grace: Duration,
+}
+
+/// Serves until `shutdown` completes. Then it takes no more connections and lets the requests under way end within the grace;
 /// those that don't are dropped, so that each still gets its terminal record (`request.cancelled`, with the status that the
 /// client is sent).
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     shutdown: impl Future<Output = ()> + Send + 'static,
-    grace: Duration,
+    patience: Patience,
 ) -> io::Result<()> {
     let (cut, is_cut) = watch::channel(false);
     let router = router.layer(middleware::from_fn_with_state(Cut(is_cut), until_cut));
@@ -66,16 +86,17 @@ pub async fn serve(
                 }
             },
         };
-        let connection = connections.watch(connection(stream, peer, router.clone()));
+        // Both begin before the end can: a client that is not answered yet is waited for as well.
+        let watchers = [connections.watcher(), connections.watcher()];
+        let client = Client { peer, router: router.clone(), head_time: patience.head };
         tokio::spawn(async move {
-            // What goes wrong with a connection is its client's to see; requests have records of their own.
-            let _ = connection.await;
+            client.serve(stream, watchers).await;
             drop(place);
         });
     }
     drop(listener);
     let mut ended = pin!(connections.shutdown());
-    if timeout(grace, &mut ended).await.is_ok() {
+    if timeout(patience.grace, &mut ended).await.is_ok() {
         return Ok(());
     }
     // Nobody may be listening: then there is nothing to cut.
@@ -85,23 +106,54 @@ pub async fn serve(
     Ok(())
 }
 
-fn connection(
-    stream: TcpStream,
+/// Whoever is at the other end of one connection.
+struct Client {
     peer: SocketAddr,
     router: Router,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> {
-    // Tokens are small and each matters at once.
-    if stream.set_nodelay(true).is_err() {
-        tracing::debug!(target: "bucksaw", event = "log", bucksaw.notice = "no TCP_NODELAY");
+    head_time: Duration,
+}
+
+impl Client {
+    /// Until it leaves, or is left. What goes wrong with a connection is its client's to see; requests have records of their own.
+    async fn serve(self, stream: TcpStream, [first, last]: [Watcher; 2]) {
+        // Tokens are small and each matters at once.
+        if stream.set_nodelay(true).is_err() {
+            tracing::debug!(target: "bucksaw", event = "log", bucksaw.notice = "no TCP_NODELAY");
+        }
+        let (stream, handed_back) = Overheard::new(stream);
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            self.router.clone().oneshot(self.known(request.map(Body::new)))
+        });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(self.head_time).max_buf_size(HEAD_BYTES);
+        let connection = http.serve_connection(TokioIo::new(stream), service);
+        let Err(error) = first.watch(connection).await else { return };
+        let Ok((stream, heard)) = handed_back.await else { return };
+        let Some(unread) = Unread::of(&error, &heard, self.head_time) else { return };
+        let request = self.known(heard.request(unread));
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        if !heard.answered {
+            say(response, stream, last).await;
+        }
     }
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().oneshot(request)
+
+    fn known(&self, mut request: Request) -> Request {
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        request
+    }
+}
+
+/// Answers on a connection from which no request could be read.
+async fn say(response: Response, stream: TcpStream, watcher: Watcher) {
+    let response = Mutex::new(Some(response));
+    let service = service_fn(|_| {
+        let response = response.lock().ok().and_then(|mut it| it.take()).unwrap_or_default();
+        std::future::ready(Ok::<_, Infallible>(response))
     });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES);
-    http.serve_connection(TokioIo::new(stream), service)
+    // Stands in for the request that did not come.
+    let io = TokioIo::new(join(&b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"[..], stream));
+    let connection = http1::Builder::new().half_close(true).serve_connection(io, service);
+    let _ = timeout(LAST_CALL, watcher.watch(connection)).await;
 }
 
 /// A client that left before it was accepted is nothing; anything else will be the same a moment later.
@@ -171,7 +223,6 @@ mod tests {
     use std::{
         io::{Read as _, Write as _},
         net::TcpStream,
-        sync::{Arc, Mutex},
     };
 
     use axum::{http::StatusCode, routing::get};
@@ -187,6 +238,8 @@ mod tests {
             tests::{chain_for, seen_of},
         },
     };
+
+    const PATIENCE: Patience = Patience { head: Duration::from_secs(30), grace: Duration::ZERO };
 
     /// Tells when it is dropped.
     struct Held(Option<oneshot::Sender<()>>);
@@ -249,7 +302,7 @@ mod tests {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let server = tokio::spawn(serve(listener, router, shutdown, Duration::ZERO));
+        let server = tokio::spawn(serve(listener, router, shutdown, PATIENCE));
         let id = is_entered.await.unwrap();
         stop.send(()).unwrap();
         is_dropped.await.unwrap();

@@ -34,6 +34,10 @@ pub(super) fn check(raw: &raw::Server, problems: &mut Problems) -> Server {
     if let Some(seconds) = raw.request_seconds {
         limits.request_time = (seconds > 0).then(|| Duration::from_secs(seconds));
     }
+    if let Some(seconds) = raw.receive_seconds {
+        limits.head_time = Duration::from_secs(seconds);
+        limits.body_time = limits.head_time;
+    }
     let listen = address("server.listen", listen, LISTEN, problems);
     let is_open = raw.api_keys.as_ref().is_none_or(Vec::is_empty) && !listen.ip().is_loopback();
     if raw.runtime_adapters == Some(true) && is_open {

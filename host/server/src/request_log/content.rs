@@ -32,7 +32,7 @@ impl RequestLog {
         let chars = prompt.text.chars().count() as u64;
         self.facts.prompt_chars = Some(chars);
         self.facts.images = Some(prompt.images as u64);
-        let route = self.arrival.route;
+        let route = self.arrival.route.unwrap_or_default();
         let span = self.span();
         tracing::info!(
             target: TARGET,

@@ -109,7 +109,7 @@ pub(crate) fn arrival() -> Arrival {
         started: Instant::now(),
         ids: RequestIds::from_headers(&headers),
         method: "POST".to_owned(),
-        route: "/vision",
+        route: Some("/vision"),
         path: "/vision".to_owned(),
         client: Some("127.0.0.1".to_owned()),
         trace: Trace::of(&headers),
