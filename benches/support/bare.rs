@@ -20,5 +20,6 @@ pub(crate) fn start(folder: &Path, threads: usize) -> Result<Engine, LoadError> 
         threads,
         dequantize: false,
         nvml_library: None,
+        before_step: None,
     })
 }

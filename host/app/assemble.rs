@@ -132,6 +132,7 @@ pub fn engine_config(config: &config::Engine) -> Result<engine::Config, Problems
         threads: config.threads,
         dequantize: config.dequantize,
         nvml_library: config.nvml_library.clone(),
+        before_step: None,
     };
     if problems.0.is_empty() { Ok(engine) } else { Err(problems) }
 }

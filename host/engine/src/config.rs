@@ -1,6 +1,8 @@
 //! What to serve and where. Paths and names only: nothing here has been looked at yet.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
+
+use crate::error::EngineError;
 
 /// A file inside the binary: its name and its bytes.
 pub type EmbeddedFile = (&'static str, &'static [u8]);
@@ -35,7 +37,13 @@ pub struct Config {
     pub dequantize: bool,
     /// NVML's library, where it is not the one the system would find.
     pub nvml_library: Option<PathBuf>,
+    /// Called on the engine's thread before each step. Its error, or what it panics with, fails the step as the model's would: so
+    /// tests reach what no model of theirs does.
+    pub before_step: Option<StepHook>,
 }
+
+/// See [`Config::before_step`].
+pub type StepHook = Arc<dyn Fn() -> Result<(), EngineError> + Send + Sync>;
 
 /// Where a model's files are.
 #[derive(Clone)]

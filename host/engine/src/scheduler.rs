@@ -50,7 +50,7 @@ pub(crate) use self::{
     stats::SharedStats,
 };
 use crate::{
-    config::Config,
+    config::{Config, StepHook},
     device,
     engine::ServedModel,
     error::{AdapterChangeError, EngineError, LoadError},
@@ -104,6 +104,7 @@ pub(crate) struct Scheduler {
     /// How many tokens prompt and answer may have together.
     context: usize,
     began: Instant,
+    before_step: StepHook,
     stats: Stats,
     shared_stats: Arc<SharedStats>,
     line: Line,
@@ -168,6 +169,7 @@ impl Scheduler {
             leaving: Vec::new(),
             context,
             began: now,
+            before_step: config.before_step.clone().unwrap_or_else(|| Arc::new(|| Ok(()))),
             stats,
             shared_stats,
             line: Line::new(now),

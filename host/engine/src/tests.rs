@@ -41,6 +41,7 @@ pub(crate) fn config(model: &str, adapters: &[&str]) -> Config {
         threads: 1,
         dequantize: false,
         nvml_library: Some(PathBuf::from("/nonexistent/libnvidia-ml.so")),
+        before_step: None,
     }
 }
 

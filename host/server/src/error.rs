@@ -241,12 +241,29 @@ impl ApiError {
         }
     }
 
+    /// What the client is told. What a library, a driver or a disk said is for the log alone: a step computes several people's
+    /// texts, and it may quote any of them.
+    fn said(&self) -> String {
+        match self {
+            Self::Engine(EngineError::Internal(_) | EngineError::Panicked(_)) => {
+                "the engine failed while it computed the answer: see the log of the server".into()
+            }
+            Self::Engine(EngineError::OutOfMemory(_)) => {
+                "out of memory: shorten the prompt, or try again later".into()
+            }
+            Self::Store(StoreError::Failed(_)) => {
+                "the store failed: see the log of the server".into()
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// The OpenAI error object: a whole answer, or one event of a stream.
     pub(crate) fn body(&self) -> Value {
         let (_, kind, code) = self.class();
         let mut body = json!({
             "error": {
-                "message": self.to_string(),
+                "message": self.said(),
                 "type": kind,
                 "param": self.param(),
                 "code": code,

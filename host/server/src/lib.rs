@@ -53,6 +53,9 @@ mod tokens;
 mod trace;
 mod vision;
 
+#[cfg(test)]
+mod tests;
+
 use axum::{
     Router, middleware,
     routing::{get, post},

@@ -62,23 +62,31 @@ pub(crate) struct Options {
 pub(crate) struct Begun<W> {
     writer: W,
     running: Running,
-    /// The event that was waited for before the head of the answer went out.
+    /// What was waited for before the head of the answer went out.
     first: Option<(usize, Event)>,
     options: Options,
 }
 
 impl<W: Writer> Begun<W> {
-    /// Waits for the first event: long enough for an early failure to become a status, not so long that a proxy gives up.
+    /// Waits for the first of the answer: long enough for an early failure to become a status, not so long that a proxy gives up.
     pub(crate) async fn new(
         app: &App,
         writer: W,
         mut running: Running,
         options: Options,
     ) -> Result<Self, ApiError> {
-        let first = match timeout(app.limits().first_event, running.choices.next()).await {
-            Ok(first) => first?,
-            Err(_) => None,
+        let first = async {
+            loop {
+                let next = running.choices.next().await?;
+                // The model may fail over a prompt that fits.
+                if !matches!(next, Some((_, Event::Started { .. }))) {
+                    return Ok(next);
+                }
+            }
         };
+        let first: Result<_, ApiError> =
+            timeout(app.limits().first_event, first).await.unwrap_or(Ok(None));
+        let first = first?;
         let one = running.choices.len() == 1;
         let options = Options { log_deltas: app.log_deltas() && one, ..options };
         Ok(Self { writer, running, first, options })

@@ -112,9 +112,10 @@ impl Scheduler {
             })
             .collect();
         let tokens: usize = runs.iter().map(|it| it.tokens.len()).sum();
-        let model = &mut self.model;
+        let (model, before_step) = (&mut self.model, &self.before_step);
         let before = Instant::now();
         let states = guarded(|| {
+            before_step()?;
             let states = model.embed(&runs)?;
             if is_last { Ok(states.to_vec2::<f32>()?) } else { Ok(Vec::new()) }
         });

@@ -95,8 +95,9 @@ impl Scheduler {
                 logits: part.last,
             })
             .collect();
-        let model = &mut self.model;
+        let (model, before) = (&mut self.model, &self.before_step);
         let logits = guarded(|| {
+            before()?;
             let logits = model.forward(&runs)?;
             if runs.iter().any(|it| it.logits) {
                 // The one wait for the device in a step.
