@@ -12,7 +12,7 @@ serve *flags:
     cargo run --release -- serve {{flags}}
 
 # Everything that CI runs
-ci: fmt lint model test docs plugins-check bench-smoke
+ci: fmt lint model test docs plugins-check bench-smoke cuda-types
 
 # Formatting of Rust
 fmt:
@@ -75,3 +75,11 @@ model:
 # Compile and link the cuda feature without a GPU and without NVIDIA's files
 cuda-check:
     scripts/cuda-check.sh
+
+# Clippy over the engine's code behind the cuda feature, without a GPU and without NVIDIA's files
+cuda-types:
+    scripts/cuda-check.sh --types
+
+# The engine's tests on a GPU: golden tokens, memory, out of memory, times; says so where there is none
+gpu-test:
+    scripts/gpu-test.sh

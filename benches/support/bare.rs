@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use engine::{Config, DeviceChoice, Engine, LoadError, ModelSource};
+use engine::{Config, DeviceChoice, DtypeChoice, Engine, LoadError, ModelSource};
 
 /// Served as `model`, on the CPU. `threads` as in [`Config`].
 pub(crate) fn start(folder: &Path, threads: usize) -> Result<Engine, LoadError> {
@@ -11,6 +11,7 @@ pub(crate) fn start(folder: &Path, threads: usize) -> Result<Engine, LoadError> 
         name: Some("model".to_owned()),
         adapters: Vec::new(),
         device: DeviceChoice::Cpu,
+        dtype: DtypeChoice::Auto,
         queue: 64,
         max_num_seqs: None,
         max_num_batched_tokens: None,

@@ -123,6 +123,7 @@ pub fn engine_config(config: &config::Engine) -> Result<engine::Config, Problems
         name: config.name.clone().or(own_name),
         adapters,
         device: config.device,
+        dtype: config.dtype,
         queue: config.queue,
         max_num_seqs: config.max_num_seqs,
         max_num_batched_tokens: config.max_num_batched_tokens,

@@ -70,6 +70,7 @@ pub struct Engine {
     /// Served name and folder of each adapter.
     pub adapters: Vec<(String, Model)>,
     pub device: engine::DeviceChoice,
+    pub dtype: engine::DtypeChoice,
     pub threads: usize,
     pub queue: usize,
     /// Jobs that move on in one step, tokens of one step, and bytes for keys and values; the engine's own choice when none.

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Config, Server, base64,
+    Config, Server, base64, by_request,
     http::{Answer, chat_body, read_until},
     picture, records,
 };
@@ -132,6 +132,38 @@ fn an_adapter_is_a_model_of_its_own() {
     assert_eq!(lora[0]["attributes"]["bucksaw.lora.status"], "ok");
     assert_eq!(lora[0]["attributes"]["bucksaw.lora.resolved"], "demo-ko");
     assert!(lora[0]["attributes"]["bucksaw.lora.modules"].as_u64().unwrap() > 0);
+}
+
+/// The guide's question: which adapter was asked for, and which one answered?
+#[test]
+fn a_fallback_to_the_model_is_a_warning() {
+    let config = Config::json().with_adapter().engine("adapter_fallback = true");
+    let mut server = Server::start(&config);
+    let ask = |adapter: &str| {
+        let answer = server.post("/vision", &json!({"prompt": "Hello!", "adapter": adapter}));
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.id()
+    };
+    let (unknown, known) = (ask("sql"), ask("demo-ko"));
+    server.stop();
+    let requests = by_request(&records(&server.read("json.log")));
+    for (id, severity, requested, resolved, status, fallback) in [
+        (unknown, "WARNING", "sql", "demo", "failed", true),
+        (known, "INFO", "demo-ko", "demo-ko", "ok", false),
+    ] {
+        let told: Vec<_> =
+            requests[&id].iter().filter(|it| it["event_name"] == "lora.resolved").collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        let lora = &told[0]["attributes"];
+        assert_eq!(told[0]["severity_text"], severity, "{lora}");
+        assert_eq!(lora["bucksaw.lora.requested"], requested);
+        assert_eq!(lora["bucksaw.lora.resolved"], resolved);
+        assert_eq!(lora["bucksaw.lora.status"], status);
+        assert_eq!(lora["bucksaw.lora.default_used"], fallback);
+        if fallback {
+            assert_eq!(lora["error.type"], "unknown_adapter");
+        }
+    }
 }
 
 #[test]

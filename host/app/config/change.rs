@@ -57,6 +57,7 @@ fn engine(old: &Engine, new: &Engine) -> Vec<&'static str> {
         name,
         adapters,
         device,
+        dtype,
         threads,
         queue,
         max_num_seqs,
@@ -72,6 +73,7 @@ fn engine(old: &Engine, new: &Engine) -> Vec<&'static str> {
         ("engine.name", *name == new.name),
         ("engine.adapters", *adapters == new.adapters),
         ("engine.device", *device == new.device),
+        ("engine.dtype", *dtype == new.dtype),
         ("engine.threads", *threads == new.threads),
         ("engine.queue", *queue == new.queue),
         ("engine.max_num_seqs", *max_num_seqs == new.max_num_seqs),
@@ -166,7 +168,7 @@ mod tests {
         check(
             "",
             "[engine]\nmodel = \"x.gguf\"\nname = \"x\"\nadapters = { ko = \"demo-ko\" }\n\
-             device = \"cpu\"\nthreads = 2\nqueue = 2\nnvml_library = \"x\"\ndequantize = true\n\
+             device = \"cpu\"\ndtype = \"f32\"\nthreads = 2\nqueue = 2\nnvml_library = \"x\"\ndequantize = true\n\
              max_num_seqs = 2\nmax_num_batched_tokens = 2\nkv_cache_mib = 2\nprefix_caching = false\n\
              adapter_fallback = true",
             &[
@@ -174,6 +176,7 @@ mod tests {
                 "engine.name",
                 "engine.adapters",
                 "engine.device",
+                "engine.dtype",
                 "engine.threads",
                 "engine.queue",
                 "engine.max_num_seqs",

@@ -158,6 +158,25 @@ fn a_step_has_room_for_each_of_its_sequences() {
 }
 
 #[test]
+fn a_cpu_has_one_type_of_numbers() {
+    check(
+        "[engine]\ndtype = \"fp8\"",
+        expect![[r#"
+            engine.dtype: "fp8" is not a type: write auto, f32, f16 or bf16
+        "#]],
+    );
+    check(
+        "[engine]\ndevice = \"cpu\"\ndtype = \"bf16\"",
+        expect![[r#"
+            engine.dtype: a CPU calculates in f32, not in bf16: remove it
+        "#]],
+    );
+    let it = good("[engine]\ndevice = \"cuda\"\ndtype = \"f16\"").engine;
+    assert_eq!(it.dtype, engine::DtypeChoice::F16);
+    assert_eq!(good("").engine.dtype, engine::DtypeChoice::Auto);
+}
+
+#[test]
 fn an_engine_is_here_or_elsewhere_and_not_both() {
     check(
         r#"

@@ -1,17 +1,18 @@
 //! LoRA adapters as PEFT saves them: `y += (alpha / r) · B · A · x`, beside weights that stay as they are.
 //!
 //! What can't be applied exactly is refused: an adapter that is half applied answers, and answers wrongly. Which modules a model
-//! has is not known here.
+//! has is not known here. `config` reads adapter_config.json.
 
+mod config;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use serde_json::Value;
 use thiserror::Error;
 
+use self::config::LoraConfig;
 use crate::{
     checkpoint::Files,
     error::{LoadError, first_line},
@@ -40,6 +41,8 @@ pub enum AdapterError {
     Shape { module: String, expected: Vec<usize>, found: Vec<usize> },
     #[error("the two halves of its pair for {0} do not fit together")]
     Pair(String),
+    #[error("its pair for {module} has rank {found}, and adapter_config.json says {expected}")]
+    Rank { module: String, expected: usize, found: usize },
     #[error("it changes {0}, which is no linear layer of the decoder; train it without")]
     OutsideDecoder(String),
     #[error("it changes nothing in the model")]
@@ -52,16 +55,6 @@ impl From<candle_core::Error> for AdapterError {
     fn from(error: candle_core::Error) -> Self {
         Self::Weights(first_line(&error))
     }
-}
-
-/// What is needed of adapter_config.json.
-#[derive(Debug, PartialEq)]
-struct LoraConfig {
-    alpha: f64,
-    /// Other alphas for some modules, by the end of their names.
-    alphas: Vec<(String, f64)>,
-    /// Rank-stabilized: divides by the root of the rank.
-    rslora: bool,
 }
 
 /// An adapter that was read, and that no model has looked at yet.
@@ -118,54 +111,6 @@ impl AdapterLoadError {
 }
 
 impl LoraConfig {
-    fn new(config: &Value) -> Result<Self, AdapterError> {
-        let kind = config.get("peft_type").and_then(Value::as_str).unwrap_or("(none)");
-        if kind != "LORA" {
-            return Err(AdapterError::Unsupported(format!("peft_type {kind}")));
-        }
-        // Everything that changes more than pairs of matrices does, or other matrices than are named.
-        for key in [
-            "use_dora",
-            "use_qalora",
-            "use_bdlora",
-            "lora_bias",
-            "fan_in_fan_out",
-            "layer_replication",
-            "modules_to_save",
-            "target_parameters",
-            "trainable_token_indices",
-            "alora_invocation_tokens",
-        ] {
-            if config.get(key).is_some_and(is_set) {
-                return Err(AdapterError::Unsupported(key.to_owned()));
-            }
-        }
-        if let Some(bias) = config.get("bias").and_then(Value::as_str)
-            && bias != "none"
-        {
-            return Err(AdapterError::Unsupported(format!("bias {bias:?}")));
-        }
-        let alpha = config
-            .get("lora_alpha")
-            .and_then(Value::as_f64)
-            .ok_or_else(|| AdapterError::Config("it has no number lora_alpha".into()))?;
-        let alphas = match config.get("alpha_pattern") {
-            Some(Value::Object(patterns)) => patterns
-                .iter()
-                .map(|(name, alpha)| {
-                    let plain = name.chars().all(|c| c.is_alphanumeric() || "_.-".contains(c));
-                    match alpha.as_f64() {
-                        Some(alpha) if plain => Ok((name.clone(), alpha)),
-                        _ => Err(AdapterError::Unsupported(format!("alpha_pattern {name:?}"))),
-                    }
-                })
-                .collect::<Result<_, _>>()?,
-            _ => Vec::new(),
-        };
-        let rslora = config.get("use_rslora").and_then(Value::as_bool).unwrap_or(false);
-        Ok(Self { alpha, alphas, rslora })
-    }
-
     /// Puts pairs `….lora_A.weight` (rank, inputs) and `….lora_B.weight` (outputs, rank) together.
     fn changes(&self, mut tensors: HashMap<String, Tensor>) -> Result<Vec<Change>, AdapterError> {
         // In a fixed order, so that of two problems it is always the same one that is told.
@@ -192,34 +137,9 @@ impl LoraConfig {
                 (&[rank, _], &[_, other]) if rank == other && rank > 0 => rank,
                 _ => return Err(AdapterError::Pair(module.to_owned())),
             };
-            changes.push(Change {
-                module: module.to_owned(),
-                a,
-                b,
-                scale: self.scale(module, rank),
-            });
+            let scale = self.scale(module, rank)?;
+            changes.push(Change { module: module.to_owned(), a, b, scale });
         }
         if changes.is_empty() { Err(AdapterError::Empty) } else { Ok(changes) }
-    }
-
-    fn scale(&self, module: &str, rank: usize) -> f64 {
-        let own = self.alphas.iter().find(|(name, _)| {
-            module
-                .strip_suffix(name.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-        });
-        let alpha = own.map_or(self.alpha, |(_, alpha)| *alpha);
-        let rank = rank as f64;
-        alpha / if self.rslora { rank.sqrt() } else { rank }
-    }
-}
-
-/// Whether a setting of adapter_config.json asks for something.
-fn is_set(value: &Value) -> bool {
-    match value {
-        Value::Null | Value::Bool(false) => false,
-        Value::Array(list) => !list.is_empty(),
-        Value::Object(map) => !map.is_empty(),
-        _ => true,
     }
 }

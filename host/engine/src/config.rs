@@ -15,6 +15,7 @@ pub struct Config {
     pub name: Option<String>,
     pub adapters: Vec<Adapter>,
     pub device: DeviceChoice,
+    pub dtype: DtypeChoice,
     /// How many jobs may wait to be admitted; at least 1.
     pub queue: usize,
     /// How many jobs move on in one step; none: as many as the model and a step of [`Self::max_num_batched_tokens`] allow, up
@@ -81,4 +82,17 @@ pub enum DeviceChoice {
     Cpu,
     /// This CUDA device, or nothing: [`start`](crate::start) fails without it.
     Cuda(usize),
+}
+
+/// The type that weights have in memory, and that a step is calculated in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DtypeChoice {
+    /// `f32` on a CPU. On a GPU `f16` where config.json names it or where the GPU has no `bf16`, else `bf16`.
+    #[default]
+    Auto,
+    F32,
+    /// On a GPU only.
+    F16,
+    /// On a GPU only.
+    Bf16,
 }

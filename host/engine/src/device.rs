@@ -4,7 +4,7 @@ use candle_core::{DType, Device, DeviceLocation};
 use serde_json::Value;
 
 use crate::{
-    config::DeviceChoice,
+    config::{DeviceChoice, DtypeChoice},
     error::{LoadError, first_line},
 };
 
@@ -48,18 +48,56 @@ pub(crate) fn name(device: &Device) -> String {
     }
 }
 
-/// The type of the weights in memory: what the checkpoint was made for on a GPU, and `f32` on a CPU, where candle has fast
-/// products for nothing else.
-pub(crate) fn dtype(device: &Device, config: &Value) -> DType {
-    if device.is_cpu() {
-        return DType::F32;
+/// The type of the weights in memory. `config` is config.json; a GGUF file has none.
+pub(crate) fn dtype(
+    device: &Device,
+    choice: DtypeChoice,
+    config: Option<&Value>,
+) -> Result<DType, LoadError> {
+    let refused = |reason| {
+        let dtype = if choice == DtypeChoice::F16 { "f16" } else { "bf16" };
+        Err(LoadError::Dtype { dtype, reason })
+    };
+    match (choice, config) {
+        (DtypeChoice::F32, _) => Ok(DType::F32),
+        (DtypeChoice::Auto, None) => Ok(DType::F32),
+        (DtypeChoice::Auto, _) if device.is_cpu() => Ok(DType::F32),
+        (DtypeChoice::Auto, Some(config)) if names_f16(config) || !has_bf16(device) => {
+            Ok(DType::F16)
+        }
+        (DtypeChoice::Auto, Some(_)) => Ok(DType::BF16),
+        (_, None) => refused("weights of a GGUF file are what they are there; choose auto or f32"),
+        _ if device.is_cpu() => {
+            refused("a CPU has fast products for f32 only; choose auto or f32, or a GPU")
+        }
+        (DtypeChoice::F16, _) => Ok(DType::F16),
+        (DtypeChoice::Bf16, _) if !has_bf16(device) => {
+            refused("the GPU has no such numbers; choose auto, f16 or f32")
+        }
+        (DtypeChoice::Bf16, _) => Ok(DType::BF16),
     }
+}
+
+/// Whether a checkpoint was made for half precision.
+fn names_f16(config: &Value) -> bool {
     let named = |key: &str| config.get(key).or_else(|| config.get("text_config")?.get(key));
-    match named("dtype").or_else(|| named("torch_dtype")).and_then(Value::as_str) {
-        Some("bfloat16") => DType::BF16,
-        Some("float16") => DType::F16,
-        _ => DType::F32,
-    }
+    let dtype = named("dtype").or_else(|| named("torch_dtype"));
+    dtype.and_then(Value::as_str) == Some("float16")
+}
+
+/// From compute capability 8.0 on.
+#[cfg(feature = "cuda")]
+fn has_bf16(device: &Device) -> bool {
+    let capability = device
+        .as_cuda_device()
+        .ok()
+        .and_then(|it| it.cuda_stream().context().compute_capability().ok());
+    capability.is_none_or(|(major, _)| major >= 8)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn has_bf16(_: &Device) -> bool {
+    true
 }
 
 /// The device's name in NVML, which counts devices in another order than CUDA does.
@@ -81,4 +119,41 @@ pub(crate) fn uuid(device: &Device) -> Option<String> {
 #[cfg(not(feature = "cuda"))]
 pub(crate) fn uuid(_: &Device) -> Option<String> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use serde_json::{Value, json};
+
+    use super::{dtype, names_f16};
+    use crate::config::DtypeChoice;
+
+    #[test]
+    fn a_cpu_calculates_in_f32() {
+        let config: &Value = &json!({"dtype": "bfloat16"});
+        for config in [Some(config), None] {
+            for choice in [DtypeChoice::Auto, DtypeChoice::F32] {
+                assert_eq!(dtype(&Device::Cpu, choice, config).unwrap(), DType::F32);
+            }
+            for (choice, name) in [(DtypeChoice::F16, "f16"), (DtypeChoice::Bf16, "bf16")] {
+                let error = dtype(&Device::Cpu, choice, config).unwrap_err().to_string();
+                assert!(error.starts_with(&format!("engine.dtype {name} ")), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn half_precision_is_found_where_it_is_written() {
+        for (config, expected) in [
+            (json!({"dtype": "float16"}), true),
+            (json!({"torch_dtype": "float16"}), true),
+            (json!({"text_config": {"torch_dtype": "float16"}}), true),
+            (json!({"dtype": "bfloat16", "torch_dtype": "float16"}), false),
+            (json!({"dtype": null}), false),
+            (json!({}), false),
+        ] {
+            assert_eq!(names_f16(&config), expected, "{config}");
+        }
+    }
 }

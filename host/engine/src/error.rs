@@ -37,6 +37,8 @@ pub enum LoadError {
     DuplicateName(String),
     #[error("no device: {0}")]
     Device(String),
+    #[error("engine.dtype {dtype} cannot be used: {reason}")]
+    Dtype { dtype: &'static str, reason: &'static str },
     #[error("cannot fetch {id} from the hub: {reason}")]
     Hub { id: String, reason: String },
     #[error("cannot load the weights: {0}")]
@@ -139,12 +141,17 @@ impl EngineError {
     }
 }
 
+/// What CUDA, cuBLAS, cuDNN, cuRAND and NVRTC say of a device without memory, in lower case.
+const NO_MEMORY: [&str; 4] =
+    ["out of memory", "out_of_memory", "alloc_failed", "allocation_failed"];
+
 impl From<candle_core::Error> for EngineError {
     fn from(error: candle_core::Error) -> Self {
         let text = first_line(&error);
-        // The driver's errors are text by the time they arrive here.
+        // The driver's errors are text by the time they arrive here, as are those of the libraries above it, which take memory
+        // of the device for themselves.
         let lower = text.to_lowercase();
-        if lower.contains("out of memory") || lower.contains("out_of_memory") {
+        if NO_MEMORY.iter().any(|it| lower.contains(it)) {
             Self::OutOfMemory(text)
         } else {
             Self::Internal(text)
@@ -155,4 +162,39 @@ impl From<candle_core::Error> for EngineError {
 /// The first line of an error's text: what follows in candle's is a backtrace.
 pub(crate) fn first_line(error: &dyn Display) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EngineError;
+
+    /// As cudarc writes the errors that candle hands on.
+    #[test]
+    fn a_device_without_memory_is_told_from_a_broken_one() {
+        for (text, expected) in [
+            ("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")", "out_of_memory"),
+            (
+                "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\") when loading reduce",
+                "out_of_memory",
+            ),
+            ("CublasError(CUBLAS_STATUS_ALLOC_FAILED)", "out_of_memory"),
+            ("CudnnError(CUDNN_STATUS_ALLOC_FAILED)", "out_of_memory"),
+            ("CurandError(CURAND_STATUS_ALLOCATION_FAILED)", "out_of_memory"),
+            ("NvrtcError(NVRTC_ERROR_OUT_OF_MEMORY)", "out_of_memory"),
+            ("CublasError(CUBLAS_STATUS_EXECUTION_FAILED)", "internal"),
+            ("CublasError(CUBLAS_STATUS_NOT_INITIALIZED)", "internal"),
+            (
+                "DriverError(CUDA_ERROR_ILLEGAL_ADDRESS, \"an illegal memory access was encountered\")",
+                "internal",
+            ),
+            ("shape mismatch in matmul\nfrom CUDA_ERROR_OUT_OF_MEMORY", "internal"),
+        ] {
+            let plain = candle_core::Error::Msg(text.to_owned());
+            assert_eq!(EngineError::from(plain).error_type(), expected, "{text}");
+            // What the driver said stands first, whatever candle says around it.
+            let source = std::io::Error::other(text.to_owned());
+            let handed_on = candle_core::Error::Cuda(Box::new(source)).bt();
+            assert_eq!(EngineError::from(handed_on).error_type(), expected, "{text}");
+        }
+    }
 }

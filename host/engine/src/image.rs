@@ -1,5 +1,6 @@
 //! Images to what a vision tower reads, as the model's preprocessor_config.json says.
 
+mod keys;
 #[cfg(test)]
 mod tests;
 
@@ -77,7 +78,8 @@ impl Preprocess {
             Some("SiglipImageProcessor" | "SiglipImageProcessorFast") => SIGLIP,
             _ => tower,
         };
-        let preprocess = parse(config, side, defaults)
+        let preprocess = keys::check(config)
+            .and_then(|()| parse(config, side, defaults))
             .map_err(|reason| LoadError::Config { file: FILE.to_owned(), reason })?;
         let made = preprocess.crop.or(match preprocess.resize {
             Some(Resize::Exact(size)) => Some(size),
@@ -235,11 +237,12 @@ fn three(config: &Value, key: &str, default: [f32; 3]) -> Result<[f32; 3], Strin
 
 /// Pillow's numbers.
 fn filter(value: Option<&Value>) -> Result<FilterType, String> {
-    match value.and_then(Value::as_u64).unwrap_or(3) {
-        0 => Ok(FilterType::Nearest),
-        1 => Ok(FilterType::Lanczos3),
-        2 => Ok(FilterType::Triangle),
-        3 => Ok(FilterType::CatmullRom),
-        other => Err(format!("resample {other} is not supported")),
+    let Some(value) = value.filter(|it| !it.is_null()) else { return Ok(FilterType::CatmullRom) };
+    match value.as_u64() {
+        Some(0) => Ok(FilterType::Nearest),
+        Some(1) => Ok(FilterType::Lanczos3),
+        Some(2) => Ok(FilterType::Triangle),
+        Some(3) => Ok(FilterType::CatmullRom),
+        _ => Err(format!("resample {value} is not supported")),
     }
 }

@@ -50,7 +50,10 @@ mod tests;
 
 pub use self::{
     adapter::AdapterError,
-    config::{Adapter, AdapterSource, Config, DeviceChoice, EmbeddedFile, ModelSource, StepHook},
+    config::{
+        Adapter, AdapterSource, Config, DeviceChoice, DtypeChoice, EmbeddedFile, ModelSource,
+        StepHook,
+    },
     constraint::{ConstraintError, json_in_grammar},
     engine::{
         EmbedError, EmbedInput, EmbedRequest, Embeddings, Engine, EngineHandle, ServedModel, start,

@@ -38,12 +38,13 @@ pub(crate) struct LoadedAdapter {
 pub(crate) fn load(config: &Config, device: &Device) -> Result<Loaded, LoadError> {
     let name = config.name.clone().unwrap_or_else(|| default_name(&config.model));
     let cache_bytes = config.kv_cache_bytes.unwrap_or(CACHE_BYTES);
-    let place = (device, cache_bytes);
+    let from_files = |files: &Files| load_files(&name, files, config, (device, cache_bytes));
     let mut loaded = match &config.model {
-        ModelSource::Embedded(files) => load_files(&name, &Files::Embedded(files), place)?,
-        ModelSource::Folder(folder) => load_files(&name, &Files::Folder(folder.clone()), place)?,
-        ModelSource::Hub(id) => load_files(&name, &Files::Folder(hub::fetch(id)?), place)?,
+        ModelSource::Embedded(files) => from_files(&Files::Embedded(files))?,
+        ModelSource::Folder(folder) => from_files(&Files::Folder(folder.clone()))?,
+        ModelSource::Hub(id) => from_files(&Files::Folder(hub::fetch(id)?))?,
         ModelSource::Gguf(path) => {
+            device::dtype(device, config.dtype, None)?;
             let (file, prompter) = open_gguf(path)?;
             let model = file.load(device, cache_bytes, config.dequantize)?;
             Loaded::new(&name, model, prompter)
@@ -59,11 +60,12 @@ pub(crate) fn load(config: &Config, device: &Device) -> Result<Loaded, LoadError
 fn load_files(
     name: &str,
     files: &Files,
+    asked: &Config,
     (device, cache_bytes): (&Device, usize),
 ) -> Result<Loaded, LoadError> {
     let config = files.required_json("config.json")?;
     let family = model::family(&config)?;
-    let dtype = device::dtype(device, &config);
+    let dtype = device::dtype(device, asked.dtype, Some(&config))?;
     let tensors = files
         .tensors("model", device, dtype)?
         .into_iter()

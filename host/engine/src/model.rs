@@ -2,12 +2,14 @@
 //!
 //! To add a family, write `model/<name>.rs` with a [`Model`] and one more row in [`FAMILIES`]. `decoder` is what most families
 //! share: `config` and `rope` say what it looks like, `weights` and `linear` are its layers, `attention` is its cache, `batch` one
-//! step of it. On a CPU, `host` and `kernel` do the arithmetic.
+//! step of it. `gemma` is how a model of candle-transformers comes in, which reads one sequence at a time. On a CPU, `host` and
+//! `kernel` do the arithmetic.
 
 mod attention;
 mod batch;
 mod config;
 mod decoder;
+mod gemma;
 mod gguf;
 mod host;
 mod kernel;
@@ -109,7 +111,6 @@ pub(crate) struct Capacity {
 #[derive(Clone, Copy)]
 pub(crate) struct Run<'a> {
     /// The same number from a sequence's first step to its last, and no other's.
-    #[allow(dead_code, reason = "for families that keep something of a sequence")]
     pub(crate) sequence: u64,
     /// What is new: a piece of the prompt, or one token.
     pub(crate) tokens: &'a [u32],
@@ -187,6 +188,12 @@ pub(crate) const FAMILIES: &[Family] = &[
         architectures: &["LlavaForConditionalGeneration"],
         canonical: llava::canonical,
         build: llava::build,
+    },
+    Family {
+        model_types: &["gemma"],
+        architectures: &["GemmaForCausalLM"],
+        canonical: str::to_owned,
+        build: gemma::build,
     },
 ];
 

@@ -49,7 +49,7 @@ impl Prompter {
             })?),
             None => None,
         };
-        let guard = tokenizer.guard(image.as_deref());
+        let guard = tokenizer.guard(image.as_deref(), template);
         let template = ChatTemplate::new(template, tokenizer.names().clone(), image)?;
         Ok(Self { tokenizer, template, guard, constraints: Constraints::default(), image_token })
     }
@@ -110,7 +110,7 @@ impl Prompter {
     /// Tokens of a text that is no conversation. Special tokens in it are text. `begin` puts the token before it that texts
     /// begin with, if there is one.
     pub(crate) fn text(&self, text: &str, begin: bool) -> Result<Vec<u32>, EngineError> {
-        let mut tokens = self.tokenizer.encode(&self.guard.neutralize(text))?;
+        let mut tokens = self.tokenizer.encode(&self.guard.neutralize_own(text))?;
         if let Some(first) = self.tokenizer.leading() {
             let is_there = tokens.first() == Some(&first);
             if begin && !is_there {

@@ -70,7 +70,7 @@ impl ChatTemplate {
         Err(LoadError::Template(reason))
     }
 
-    /// The prompt up to where the assistant's answer begins. `guard` marks special tokens in what people wrote. A template that
+    /// The prompt up to where the assistant's answer begins. `guard` marks special tokens in messages. A template that
     /// knows no tools is told of them, and of calls and their results, by messages.
     pub(crate) fn render(
         &self,
@@ -135,7 +135,12 @@ impl ChatTemplate {
         // A younger name for the same thing, which templates don't know.
         let role = if role == "developer" { "system" } else { role };
 
-        let pieces = pieces(&message.content, guard);
+        // Templates look for what the model wrote, and operators may describe it.
+        let own = matches!(role, "system" | "assistant");
+        let pieces = pieces(&message.content, |text| match own {
+            true => guard.neutralize_own(text),
+            false => guard.neutralize(text),
+        });
         let has_images = pieces.contains(&Piece::Image);
         let content = if self.takes_parts && (has_images || !self.takes_text) {
             pieces.iter().map(Piece::value).collect::<Value>()
@@ -197,12 +202,12 @@ impl Piece {
 }
 
 /// The parts of a message. Neighbouring texts become one, so that no special token can be spread over two.
-fn pieces(content: &[Part], guard: &Guard) -> Vec<Piece> {
+fn pieces(content: &[Part], neutralize: impl Fn(&str) -> String) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut texts: Vec<&str> = Vec::new();
     let flush = |texts: &mut Vec<&str>, pieces: &mut Vec<Piece>| {
         if !texts.is_empty() {
-            pieces.push(Piece::Text(guard.neutralize(&texts.join("\n"))));
+            pieces.push(Piece::Text(neutralize(&texts.join("\n"))));
             texts.clear();
         }
     };

@@ -7,9 +7,9 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::{
-    Adapter, AdapterSource, Config, DeviceChoice, EmbedError, EmbedInput, EmbedRequest, Embeddings,
-    EngineHandle, Event, Finished, Job, Message, ModelSource, Part, Prompt, Sampling, Stats,
-    SubmitError, start,
+    Adapter, AdapterSource, Config, DeviceChoice, DtypeChoice, EmbedError, EmbedInput,
+    EmbedRequest, Embeddings, EngineHandle, Event, Finished, Job, Message, ModelSource, Part,
+    Prompt, Sampling, Stats, SubmitError, start,
 };
 
 /// A folder of the fixtures.
@@ -32,6 +32,7 @@ pub(crate) fn config(model: &str, adapters: &[&str]) -> Config {
         name: None,
         adapters: adapters.iter().map(adapter).collect(),
         device: DeviceChoice::Cpu,
+        dtype: DtypeChoice::Auto,
         queue: 8,
         max_num_seqs: None,
         max_num_batched_tokens: None,
@@ -189,6 +190,7 @@ fn what_cannot_be_loaded_is_an_error() {
         config("llama", &["llama"]),
         config("llama", &["llama-lora", "llama-lora"]),
         config("llava", &["llama-lora"]),
+        Config { dtype: DtypeChoice::Bf16, ..config("llama", &[]) },
         Config { model: ModelSource::Gguf(folder("llama/config.json")), ..config("llama", &[]) },
         Config { model: ModelSource::Embedded(&[]), ..config("llama", &[]) },
     ] {
@@ -219,15 +221,18 @@ fn alone_and_together(jobs: &[Job], alone: Config, together: Config) -> ([Vec<St
 #[test]
 fn company_changes_no_text() {
     let texts = ["hello", "a longer question, which is read in pieces", "a longer answer", "why?"];
-    let jobs: Vec<Job> = (0..16)
-        .map(|at| chat(["llama", "llama-lora"][at % 2], texts[at / 2 % 4], &[], 6 + at))
-        .collect();
-    let config = || config("llama", &["llama-lora"]);
+    let served = ["llama", "llama-lora", "llama-lora-b"];
+    let jobs: Vec<Job> =
+        (0..24).map(|at| chat(served[at % 3], texts[at / 3 % 4], &[], 6 + at / 3)).collect();
+    let config = || config("llama", &served[1..]);
     let small_steps = Config { max_num_batched_tokens: Some(24), ..config() };
     let ([expected, found], stats) = alone_and_together(&jobs, config(), small_steps);
     assert_eq!(found, expected);
     assert!(stats.steps < stats.output_tokens, "nobody moved on together");
     assert!(stats.prefix_hits > 0);
+    // The same question to each.
+    let answers = [&found[12], &found[13], &found[14]];
+    assert!(answers[0] != answers[1] && answers[1] != answers[2] && answers[0] != answers[2]);
 }
 
 #[test]
@@ -261,6 +266,17 @@ fn a_small_cache_changes_no_text() {
     let ([expected, found], stats) = alone_and_together(&jobs, config("llama", &[]), small);
     assert_eq!(found, expected);
     assert!(stats.preemptions > 0, "nobody was preempted: the test tests nothing");
+}
+
+#[test]
+fn a_model_that_reads_one_text_at_a_time_serves_everybody() {
+    let jobs: Vec<Job> =
+        (0..6).map(|at| chat("gemma", &format!("the same question {}", at % 2), &[], 20)).collect();
+    let small_steps = Config { max_num_batched_tokens: Some(8), ..config("gemma", &[]) };
+    let ([expected, found], stats) = alone_and_together(&jobs, config("gemma", &[]), small_steps);
+    assert_eq!(found, expected);
+    assert_ne!(found[0], found[1]);
+    assert_eq!((stats.prefix_hits, stats.preemptions), (0, 0));
 }
 
 fn embed(

@@ -122,13 +122,17 @@ impl Tokenizer {
         self.eos.contains(&id)
     }
 
-    /// What keeps user text apart from special tokens. `image` is the text of the image token.
-    pub(crate) fn guard(&self, image: Option<&str>) -> Guard {
+    /// What keeps user text apart from special tokens, and from others that the chat template speaks with. `image` is the
+    /// text of the image token.
+    pub(crate) fn guard(&self, image: Option<&str>, template: &str) -> Guard {
         let added = self.inner.get_added_tokens_decoder();
-        let special = added.into_values().filter(|token| token.special).map(|token| token.content);
+        let (special, others): (Vec<_>, Vec<_>) =
+            added.into_values().partition(|token| token.special);
+        let text = |token: tokenizers::AddedToken| token.content;
         let eos = self.eos.iter().filter_map(|id| self.name(*id));
         let named = [self.names.bos.clone(), self.names.eos.clone(), image.map(str::to_owned)];
-        Guard::new(special.chain(eos).chain(named.into_iter().flatten()))
+        let specials = special.into_iter().map(text).chain(eos).chain(named.into_iter().flatten());
+        Guard::new(specials, others.into_iter().map(text).filter(|it| is_control(it, template)))
     }
 
     /// The fewest tokens that `text` can have: known without cutting a text of megabytes into tokens.
@@ -163,6 +167,16 @@ impl Tokenizer {
     pub(crate) fn decode(&self, ids: &[u32]) -> Result<String, EngineError> {
         self.inner.decode(ids, true).map_err(|error| EngineError::Internal(first_line(&error)))
     }
+}
+
+/// Whether an added token that is not special speaks to the model all the same: markup that the template writes or looks for, or
+/// `<|…|>`, which a template may put together and nobody writes for anything else.
+fn is_control(token: &str, template: &str) -> bool {
+    let within = |open: &str, close: &str| {
+        let name = token.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
+        name.is_some_and(|name| !name.trim().is_empty())
+    };
+    within("<|", "|>") || ((within("<", ">") || within("[", "]")) && template.contains(token))
 }
 
 /// The chat template beside a tokenizer.

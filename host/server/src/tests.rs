@@ -57,6 +57,7 @@ fn engine_with(steps: &Steps, queue: usize) -> Engine {
         adapter_fallback: false,
         threads: 1,
         dequantize: false,
+        dtype: engine::DtypeChoice::Auto,
         nvml_library: None,
         before_step: Some(Arc::new(before_step)),
     };

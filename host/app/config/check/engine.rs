@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use engine::{DeviceChoice, DtypeChoice};
+
 use crate::config::{Engine, Model, Problems, raw};
 
 /// Jobs that wait to be admitted: over a minute of work for a small model; a client that waits longer has gone.
@@ -20,21 +22,23 @@ pub(super) fn check(raw: &raw::Engine, folder: &Path, problems: &mut Problems) -
     let device = raw.device.as_deref().unwrap_or("auto");
     let cuda = device.strip_prefix("cuda:").and_then(|it| it.parse().ok());
     let device = match (device, cuda) {
-        ("auto", _) => engine::DeviceChoice::Auto,
-        ("cpu", _) => engine::DeviceChoice::Cpu,
-        ("cuda", _) => engine::DeviceChoice::Cuda(0),
-        (_, Some(it)) => engine::DeviceChoice::Cuda(it),
+        ("auto", _) => DeviceChoice::Auto,
+        ("cpu", _) => DeviceChoice::Cpu,
+        ("cuda", _) => DeviceChoice::Cuda(0),
+        (_, Some(it)) => DeviceChoice::Cuda(it),
         _ => {
             let message = format!("{device:?} is not a device: write auto, cpu or cuda:0");
             problems.add("engine.device", message);
-            engine::DeviceChoice::Cpu
+            DeviceChoice::Cpu
         }
     };
+    let dtype = dtype(raw.dtype.as_deref().unwrap_or("auto"), device, problems);
     Engine {
         model: model(raw.model.as_deref().unwrap_or("demo"), folder),
         name: raw.name.clone(),
         adapters: raw.adapters.iter().map(|(name, it)| (name.clone(), model(it, folder))).collect(),
         device,
+        dtype,
         threads: usize::try_from(raw.threads.unwrap_or(0)).unwrap_or(0),
         queue: usize::try_from(raw.queue.unwrap_or(QUEUE)).unwrap_or(usize::MAX),
         nvml_library: raw.nvml_library.as_ref().map(|it| folder.join(it)),
@@ -45,6 +49,24 @@ pub(super) fn check(raw: &raw::Engine, folder: &Path, problems: &mut Problems) -
         prefix_caching: raw.prefix_caching.unwrap_or(true),
         adapter_fallback: raw.adapter_fallback.unwrap_or(false),
     }
+}
+
+fn dtype(text: &str, device: DeviceChoice, problems: &mut Problems) -> DtypeChoice {
+    let choice = match text {
+        "auto" => DtypeChoice::Auto,
+        "f32" => DtypeChoice::F32,
+        "f16" => DtypeChoice::F16,
+        "bf16" => DtypeChoice::Bf16,
+        _ => {
+            let message = format!("{text:?} is not a type: write auto, f32, f16 or bf16");
+            problems.add("engine.dtype", message);
+            DtypeChoice::Auto
+        }
+    };
+    if device == DeviceChoice::Cpu && matches!(choice, DtypeChoice::F16 | DtypeChoice::Bf16) {
+        problems.add("engine.dtype", format!("a CPU calculates in f32, not in {text}: remove it"));
+    }
+    choice
 }
 
 /// `demo`, a `.gguf` file, a folder, or else the id of a model on the hub: `owner/name`.

@@ -57,6 +57,7 @@ fn only_upstreams(raw: &raw::Engine, problems: &mut Problems) {
         ("name", raw.name.is_some()),
         ("adapters", !raw.adapters.is_empty()),
         ("device", raw.device.is_some()),
+        ("dtype", raw.dtype.is_some()),
         ("threads", raw.threads.is_some()),
         ("queue", raw.queue.is_some()),
         ("nvml_library", raw.nvml_library.is_some()),

@@ -62,12 +62,24 @@ fn what_cannot_be_made_is_refused() {
         json!({"size": {"longest_edge": 32}}),
         json!({"size": 0}),
         json!({"resample": 5}),
+        json!({"resample": "bicubic"}),
         json!({"do_pad": true}),
+        json!({"do_center_crop": "no", "size": {"height": 32, "width": 32}}),
+        json!({"rescale_factor": "1/255"}),
+        json!({"image_processor_type": "LlavaNextImageProcessor"}),
+        json!({"feature_extractor_type": "ViTFeatureExtractor"}),
+        json!({"image_grid_pinpoints": [[32, 64]]}),
+        json!({"crop_pct": 0.9}),
+        json!({"default_to_square": true, "size": 32}),
+        json!({"use_square_size": true}),
         json!({"image_mean": [0.5]}),
         json!({"image_std": [0.0, 1.0, 1.0]}),
     ] {
         assert!(Preprocess::new(Some(&config), 32).is_err(), "{config}");
     }
+    let harmless = json!({"processor_class": "LlavaProcessor", "do_pad": false, "crop_pct": null,
+        "default_to_square": true, "image_processor_type": "LlavaImageProcessor", "resample": null});
+    assert_eq!(Preprocess::new(Some(&harmless), 32).unwrap(), Preprocess::new(None, 32).unwrap());
     let preprocess = Preprocess::new(None, 32).unwrap();
     for (width, height) in [(0, 5), (1, 1000), (100_000, 2)] {
         let error = preprocess.apply(&DynamicImage::new_rgb8(width, height)).unwrap_err();

@@ -80,6 +80,7 @@ impl Decoder {
         let embeddings = table.floats(place.device)?;
         let head = format!("{prefix}lm_head");
         let head = if config.tied {
+            check_tied(weights, &format!("{head}.weight"), &embeddings)?;
             Linear::new(&mut targets, &head, shape, table)
         } else {
             drop(table);
@@ -238,6 +239,25 @@ impl Decoder {
     pub(super) fn unload_adapter(&mut self, name: &str) {
         self.adapters.remove(name);
     }
+}
+
+/// A checkpoint may repeat the embeddings as the last layer. A last layer of its own would be lost.
+pub(super) fn check_tied(
+    weights: &mut dyn Weights,
+    name: &str,
+    embeddings: &Tensor,
+) -> Result<(), LoadError> {
+    if !weights.rest().contains(&name) {
+        return Ok(());
+    }
+    let own = weights.tensor(name, embeddings.dims())?;
+    if own.eq(embeddings)?.min_all()?.to_scalar::<u8>()? == 1 {
+        return Ok(());
+    }
+    Err(LoadError::Unsupported {
+        feature: format!("tensor {name} beside other embeddings"),
+        instead: "tie_word_embeddings says that they are the same; set it to false",
+    })
 }
 
 /// Neighbours of one adapter together; `parts` are names and how many rows go by them.

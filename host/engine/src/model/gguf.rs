@@ -1,27 +1,28 @@
-//! Models in a GGUF file, with quantized weights.
+//! Models in a GGUF file, with quantized weights. `config` reads its metadata.
 
-use std::{borrow::Cow, fs::File, io::BufReader, path::Path};
+mod config;
+
+use std::{borrow::Cow, collections::HashSet, fs::File, io::BufReader, path::Path};
 
 use candle_core::{
     DType, Device, Tensor,
-    quantized::{
-        QStorage, QTensor,
-        gguf_file::{Content, Value},
-    },
+    quantized::{QStorage, QTensor, gguf_file::Content},
 };
 
 use super::{
-    MAX_CONTEXT, Model,
-    config::{DecoderConfig, Kind},
+    Model,
+    config::Kind,
     decoder::{Decoder, Place},
     llama::TextModel,
-    rope::Rope,
-    weights::{Matrix, Weights, check_shape},
+    weights::{Matrix, Weights, check_rest, check_shape},
 };
 use crate::{
     error::{LoadError, first_line},
-    tokenizer::gguf::{Metadata, number, text},
+    tokenizer::gguf::Metadata,
 };
+
+/// How much slower each pair of a head turns, in files of Llama 3.1 and later: what a config.json says with a rope_type.
+const TURNS: &str = "rope_freqs.weight";
 
 /// Names of transformers, and llama.cpp's for the same.
 const NAMES: [(&str, &str); 15] = [
@@ -69,105 +70,23 @@ impl Gguf {
         cache_bytes: usize,
         dequantize: bool,
     ) -> Result<Box<dyn Model>, LoadError> {
-        let (kind, config) = read_config(&self.content)?;
+        let (kind, mut config) = config::read(&self.content)?;
+        let turns = self.content.tensor_infos.contains_key(TURNS);
         // llama.cpp turns neighbours in a head, and has reordered the rows of Llamas for that.
         let interleaved = kind == Kind::Llama;
         let heads = (config.heads, config.key_value_heads);
         let place = Place { device, dtype: DType::F32, cache_bytes };
         let device = device.clone();
-        let mut weights = GgufWeights { file: self, device, interleaved, heads, dequantize };
+        let taken = HashSet::new();
+        let mut weights = GgufWeights { file: self, device, interleaved, heads, dequantize, taken };
+        if turns {
+            let slower = weights.tensor(TURNS, &[config.head / 2])?.to_vec1::<f32>()?;
+            config.rope = config.rope.slowed(&slower)?;
+        }
         let decoder = Decoder::new(config, &mut weights, "", place)?;
+        check_rest(&weights, |_| false)?;
         Ok(Box::new(TextModel { family: kind.name(), decoder }))
     }
-}
-
-/// Refuses what would be ignored and come out wrong.
-fn read_config(content: &Content) -> Result<(Kind, DecoderConfig), LoadError> {
-    let metadata = &content.metadata;
-    let architecture = text(metadata, "general.architecture").unwrap_or("(none)");
-    let known = ["llama", "qwen2", "qwen3"];
-    let kind = Kind::of(architecture).filter(|_| known.contains(&architecture));
-    let kind = kind.ok_or_else(|| LoadError::UnknownFamily {
-        found: format!("GGUF architecture {architecture:?}"),
-        known: known.join(", "),
-    })?;
-    let key = |name: &str| format!("{architecture}.{name}");
-    let scaling = text(metadata, &key("rope.scaling.type")).unwrap_or("none");
-    if scaling != "none" || content.tensor_infos.contains_key("rope_freqs.weight") {
-        return Err(LoadError::Unsupported {
-            feature: "stretching of positions in a GGUF file".to_owned(),
-            instead: "use the safetensors folder of the model",
-        });
-    }
-    let whole = |name: &str| {
-        number(metadata, &key(name)).and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
-    };
-    if whole("expert_count") > 1 {
-        return Err(LoadError::Unsupported {
-            feature: "a mixture of experts".to_owned(),
-            instead: "use a dense model",
-        });
-    }
-    let float = |name: &str| match metadata.get(&key(name)) {
-        Some(Value::F32(value)) => Some(*value),
-        Some(Value::F64(value)) => Some(*value as f32),
-        _ => None,
-    };
-    let hidden = whole("embedding_length");
-    let heads = whole("attention.head_count");
-    let key_value_heads = match whole("attention.head_count_kv") {
-        0 => heads,
-        some => some,
-    };
-    let head = match whole("attention.key_length") {
-        0 => hidden.checked_div(heads).unwrap_or(0),
-        some => some,
-    };
-    let turned = match whole("rope.dimension_count") {
-        0 => head,
-        some => some,
-    };
-    let values = match whole("attention.value_length") {
-        0 => head,
-        some => some,
-    };
-    let layers = whole("block_count");
-    let fits = heads > 0 && head > 0 && head.is_multiple_of(2) && layers > 0;
-    if !fits || !heads.is_multiple_of(key_value_heads) || turned != head || values != head {
-        return Err(LoadError::Config {
-            file: "the GGUF file".to_owned(),
-            reason: format!(
-                "{hidden} hidden, {heads} heads and {key_value_heads} key-value heads do not fit"
-            ),
-        });
-    }
-    let rows = |name: &str| {
-        let info = content.tensor_infos.get(name);
-        let dims = info.map(|info| info.shape.dims().to_vec()).unwrap_or_default();
-        dims.first().copied().ok_or(LoadError::MissingTensor { name: name.to_owned() })
-    };
-    let window = Some(whole("attention.sliding_window")).filter(|window| *window > 0);
-    let config = DecoderConfig {
-        vocabulary: rows("token_embd.weight")?,
-        hidden,
-        inner: rows("blk.0.ffn_gate.weight")?,
-        heads,
-        key_value_heads,
-        head,
-        context: match whole("context_length") {
-            0 => 4096,
-            some => some.min(MAX_CONTEXT),
-        },
-        eps: f64::from(float("attention.layer_norm_rms_epsilon").unwrap_or(1e-5)),
-        tied: !content.tensor_infos.contains_key("output.weight"),
-        qkv_bias: content.tensor_infos.contains_key("blk.0.attn_q.bias"),
-        output_bias: content.tensor_infos.contains_key("blk.0.attn_output.bias"),
-        mlp_bias: content.tensor_infos.contains_key("blk.0.ffn_gate.bias"),
-        head_norms: content.tensor_infos.contains_key("blk.0.attn_q_norm.weight"),
-        windows: vec![window; layers],
-        rope: Rope::plain(float("rope.freq_base").unwrap_or(10_000.0), head),
-    };
-    Ok((kind, config))
 }
 
 /// The tensors of a file under their names in transformers, with their rows in the order of transformers.
@@ -178,6 +97,8 @@ struct GgufWeights {
     /// Of queries, of keys.
     heads: (usize, usize),
     dequantize: bool,
+    /// Names in the file of the tensors that were read.
+    taken: HashSet<String>,
 }
 
 impl GgufWeights {
@@ -187,6 +108,7 @@ impl GgufWeights {
             return Err(LoadError::MissingTensor { name: short });
         }
         let tensor = self.file.content.tensor(&mut self.file.reader, &short, &self.device)?;
+        self.taken.insert(short.clone());
         let heads = if short.contains("attn_q.") {
             self.heads.0
         } else if short.contains("attn_k.") {
@@ -212,6 +134,11 @@ impl Weights for GgufWeights {
             return Ok(Matrix::Float(tensor.dequantize(&self.device)?));
         }
         Matrix::quantized(tensor)
+    }
+
+    fn rest(&self) -> Vec<&str> {
+        let names = self.file.content.tensor_infos.keys().map(String::as_str);
+        names.filter(|name| !self.taken.contains(*name)).collect()
     }
 }
 

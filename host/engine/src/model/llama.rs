@@ -7,7 +7,7 @@ use super::{
     AdapterInfo, Capacity, Model, Parts, Run,
     config::{DecoderConfig, Kind},
     decoder::{Decoder, Place},
-    weights::Tensors,
+    weights::{Tensors, check_rest},
 };
 use crate::{
     adapter::AdapterLoadError,
@@ -19,7 +19,9 @@ pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
     let kind = kind(parts.config);
     let config = DecoderConfig::read(kind, parts.config)?;
     let place = Place { device: parts.device, dtype: parts.dtype, cache_bytes: parts.cache_bytes };
-    let decoder = Decoder::new(config, &mut Tensors(parts.tensors), "", place)?;
+    let mut tensors = Tensors(parts.tensors);
+    let decoder = Decoder::new(config, &mut tensors, "", place)?;
+    check_rest(&tensors, |_| false)?;
     Ok(Box::new(TextModel { family: kind.name(), decoder }))
 }
 

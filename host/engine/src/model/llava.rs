@@ -6,11 +6,12 @@ use serde_json::Value;
 
 use super::{
     AdapterInfo, Capacity, Model, Parts, Run, VisionSpec, bad_config,
-    config::{DecoderConfig, Kind},
+    config::{DecoderConfig, Kind, is_harmless},
     decoder::{Decoder, Place},
     linear::{Linear, Targets},
-    tower::{Tower, TowerConfig, TowerKind, check_rest},
-    weights::Tensors,
+    tower::{self, Tower, TowerConfig, TowerKind},
+    unsupported,
+    weights::{Tensors, check_rest},
 };
 use crate::{
     adapter::{AdapterError, AdapterLoadError},
@@ -22,6 +23,23 @@ use crate::{
 const TOWER: &str = "vision_tower";
 const PROJECTOR: &str = "multi_modal_projector";
 const DECODER: &str = "language_model";
+
+/// Keys beside those of training and of transformers: what is read, and what old files repeat of the decoder's.
+const KEYS: [&str; 13] = [
+    "ignore_index",
+    "image_seq_length",
+    "image_token_id",
+    "image_token_index",
+    "model_type",
+    "multimodal_projector_bias",
+    "projector_hidden_act",
+    "text_config",
+    "tie_word_embeddings",
+    "vision_config",
+    "vision_feature_layer",
+    "vision_feature_select_strategy",
+    "vocab_size",
+];
 
 /// Names as transformers 4 and 5 write them, to one spelling: `vision_tower.…`, `multi_modal_projector.…`,
 /// `language_model.model.…` and `language_model.lm_head.…`.
@@ -41,6 +59,7 @@ pub(super) fn canonical(name: &str) -> String {
 
 pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
     let config = parts.config;
+    check_keys(config)?;
     let text = text_config(config.get("text_config").unwrap_or(&Value::Null))?;
     let hidden = text.hidden;
     let vision = TowerConfig::read(config.get("vision_config").unwrap_or(&Value::Null))?;
@@ -50,7 +69,11 @@ pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
         Some(name) => serde_json::from_value(name.clone())
             .map_err(|_| bad_config(format!("projector_hidden_act {name} is not known")))?,
     };
-    let bias = config.get("multimodal_projector_bias").and_then(Value::as_bool).unwrap_or(true);
+    let bias = match config.get("multimodal_projector_bias") {
+        None | Some(Value::Null) => true,
+        Some(Value::Bool(bias)) => *bias,
+        Some(other) => return Err(bad_config(format!("multimodal_projector_bias is {other}"))),
+    };
 
     let tokens_per_image = vision.rows() - usize::from(drop_first);
     if tokens_per_image == 0 {
@@ -72,7 +95,10 @@ pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
         Linear::read(&mut tensors, &mut targets, &name, (hidden, inputs), bias)
     };
     let (linear_1, linear_2) = (linear("linear_1", vision.hidden)?, linear("linear_2", hidden)?);
-    check_rest(&tensors.0, vision.kind, &format!("{TOWER}."))?;
+    check_rest(&tensors, |name| {
+        let part = name.strip_prefix(TOWER).and_then(|rest| rest.strip_prefix('.'));
+        part.is_some_and(|part| tower::is_unused(part, vision.kind))
+    })?;
     Ok(Box::new(Llava {
         tower,
         linear_1,
@@ -214,11 +240,25 @@ fn feature_choice(config: &Value, layers: usize) -> Result<(usize, bool), LoadEr
     let state = usize::try_from(state).ok().filter(|state| *state <= layers).ok_or_else(|| {
         bad_config(format!("vision_feature_layer is {wanted} of {layers} layers"))
     })?;
-    match config.get("vision_feature_select_strategy").and_then(Value::as_str) {
-        None | Some("default") => Ok((state, true)),
+    let Some(strategy) = config.get("vision_feature_select_strategy").filter(|it| !it.is_null())
+    else {
+        return Ok((state, true));
+    };
+    match strategy.as_str() {
+        Some("default") => Ok((state, true)),
         Some("full") => Ok((state, false)),
-        Some(other) => Err(bad_config(format!("vision_feature_select_strategy is {other:?}"))),
+        _ => Err(bad_config(format!("vision_feature_select_strategy is {strategy}"))),
     }
+}
+
+/// A key beside the configurations of tower and decoder that changes what is computed, as those of LLaVA-NeXT do, is refused.
+fn check_keys(config: &Value) -> Result<(), LoadError> {
+    for (key, value) in config.as_object().into_iter().flatten() {
+        if !KEYS.contains(&key.as_str()) && !is_harmless(key, value) {
+            return Err(unsupported(&format!("{key} in the config.json of a llava model")));
+        }
+    }
+    Ok(())
 }
 
 fn image_token(config: &Value) -> Result<u32, LoadError> {

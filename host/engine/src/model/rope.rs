@@ -16,7 +16,7 @@ pub(super) struct Rope {
 
 /// How positions beyond the ones of the training are reached.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Scaling {
+pub(super) enum Scaling {
     Plain,
     Linear { factor: f32 },
     Llama3 { factor: f32, low: f32, high: f32, original: f32 },
@@ -41,12 +41,8 @@ impl Rope {
         Ok(Self::new(theta, scaling, head))
     }
 
-    /// Without stretching.
-    pub(super) fn plain(theta: f32, head: usize) -> Self {
-        Self::new(theta, Scaling::Plain, head)
-    }
-
-    fn new(theta: f32, scaling: Scaling, head: usize) -> Self {
+    /// `theta` is the base of the turns of a head with `head` numbers.
+    pub(super) fn new(theta: f32, scaling: Scaling, head: usize) -> Self {
         let mut frequencies: Vec<f32> =
             (0..head).step_by(2).map(|i| 1.0 / theta.powf(i as f32 / head as f32)).collect();
         let mut length = 1.0;
@@ -88,6 +84,18 @@ impl Rope {
         Self { frequencies, length }
     }
 
+    /// Each pair turns so many times slower.
+    pub(super) fn slowed(mut self, times: &[f32]) -> Result<Self, LoadError> {
+        let usable = |times: &f32| times.is_finite() && *times > 0.0;
+        if times.len() != self.frequencies.len() || !times.iter().all(usable) {
+            return Err(LoadError::Weights(
+                "the factors of its rotary positions are not a number above 0 for each pair".into(),
+            ));
+        }
+        self.frequencies.iter_mut().zip(times).for_each(|(frequency, times)| *frequency /= times);
+        Ok(self)
+    }
+
     /// Cosines and sines of the first `places` places, a row for each.
     pub(super) fn tables(&self, places: usize) -> (Vec<f32>, Vec<f32>) {
         let angles = (0..places).flat_map(|place| {
@@ -98,6 +106,11 @@ impl Rope {
 }
 
 impl Scaling {
+    /// What YaRN makes queries and keys longer with, where nothing else is said.
+    pub(super) fn yarn_length(factor: f32) -> f32 {
+        longer(factor, 1.0)
+    }
+
     fn read(raw: &Value, context: usize) -> Result<Self, LoadError> {
         if raw.get("partial_rotary_factor").and_then(Value::as_f64).unwrap_or(1.0) != 1.0 {
             return Err(unsupported("partial_rotary_factor"));
@@ -148,14 +161,11 @@ impl Scaling {
             },
             "yarn" => {
                 let factor = number("factor")?;
-                let longer = |scale: f32, by: f32| {
-                    if scale <= 1.0 { 1.0 } else { 0.1 * by * scale.ln() + 1.0 }
-                };
                 let implied = match (optional("mscale"), optional("mscale_all_dim")) {
                     (Some(one), Some(all)) if one != 0.0 && all != 0.0 => {
                         longer(factor, one) / longer(factor, all)
                     }
-                    _ => longer(factor, 1.0),
+                    _ => Self::yarn_length(factor),
                 };
                 Self::Yarn {
                     factor,
@@ -170,4 +180,8 @@ impl Scaling {
             _ => Self::Plain,
         })
     }
+}
+
+fn longer(scale: f32, by: f32) -> f32 {
+    if scale <= 1.0 { 1.0 } else { 0.1 * by * scale.ln() + 1.0 }
 }

@@ -14,7 +14,7 @@ use proptest::{prelude::*, sample::Index};
 use serde_json::{Value, json};
 
 use super::{
-    Gguf, Model, Parts, Placed, Run,
+    Capacity, Gguf, Model, Parts, Placed, Run,
     config::{DecoderConfig, Kind},
     decoder::{Decoder, Place},
     family,
@@ -202,11 +202,17 @@ impl Golden {
     }
 }
 
-/// The model with its adapter, where it has one.
+/// The parts of a golden file that are said with an adapter; `{model}-{part}` is its folder, and its name.
+fn adapted(model: &str) -> Vec<&'static str> {
+    let exists = |part: &&str| folder(&format!("{model}-{part}")).exists();
+    ["lora", "lora-b"].into_iter().filter(exists).collect()
+}
+
+/// The model with its adapters, where it has any.
 fn loaded(model: &str) -> Box<dyn Model> {
-    let lora = format!("{model}-lora");
-    let adapters: &[&str] = if folder(&lora).exists() { &[&lora] } else { &[] };
-    load::load(&config(model, adapters), &Device::Cpu).unwrap().model
+    let names: Vec<_> = adapted(model).iter().map(|part| format!("{model}-{part}")).collect();
+    let adapters: Vec<_> = names.iter().map(String::as_str).collect();
+    load::load(&config(model, &adapters), &Device::Cpu).unwrap().model
 }
 
 #[test]
@@ -214,15 +220,12 @@ fn every_family_and_adapter_says_what_the_reference_says() {
     for name in MODELS {
         let mut model = loaded(name);
         assert_eq!(model.family(), if name == "smollm2" { "llama" } else { name });
-        for part in ["base", "lora"] {
-            if part == "lora" && !folder(&format!("{name}-lora")).exists() {
-                continue;
-            }
+        for part in ["base"].into_iter().chain(adapted(name)) {
             for (number, golden) in golden(name, part).iter().enumerate() {
                 for chunk in [1000, 7, 1] {
                     let mut text = Text::new(&golden.prompt, 0);
                     text.chunk = chunk;
-                    text.adapter = (part == "lora").then(|| format!("{name}-lora"));
+                    text.adapter = (part != "base").then(|| format!("{name}-{part}"));
                     say(model.as_mut(), &mut text, golden.tokens.len());
                     golden.check(&text, &format!("{name} {part} {number}, {chunk} at once"));
                 }
@@ -231,19 +234,43 @@ fn every_family_and_adapter_says_what_the_reference_says() {
     }
 }
 
+#[test]
+fn two_adapters_and_the_base_say_in_one_step_what_each_says_alone() {
+    let mut model = loaded("llama");
+    let parts = ["lora-b", "base", "lora", "lora-b"];
+    let mut texts: Vec<_> = parts
+        .iter()
+        .enumerate()
+        .map(|(number, part)| {
+            let golden = golden("llama", part).swap_remove(number);
+            let mut text = Text::new(&golden.prompt, number as u32);
+            text.adapter = (*part != "base").then(|| format!("llama-{part}"));
+            (golden, text)
+        })
+        .collect();
+    for _ in 0..texts[0].0.tokens.len() {
+        let mut running: Vec<_> = texts.iter_mut().map(|(_, text)| text).collect();
+        step(model.as_mut(), &mut running).unwrap();
+    }
+    for (part, (golden, text)) in parts.iter().zip(&texts) {
+        golden.check(text, part);
+    }
+}
+
 /// A text that joins others.
 #[derive(Clone, Debug)]
 struct Joining {
     case: Index,
-    adapted: bool,
+    /// Which part of the golden file it is of.
+    part: Index,
     /// In which step it begins.
     at: usize,
     chunk: usize,
 }
 
 fn joining() -> impl Strategy<Value = Joining> {
-    (any::<Index>(), any::<bool>(), 0usize..30, 1usize..100)
-        .prop_map(|(case, adapted, at, chunk)| Joining { case, adapted, at, chunk })
+    (any::<Index>(), any::<Index>(), 0usize..30, 1usize..100)
+        .prop_map(|(case, part, at, chunk)| Joining { case, part, at, chunk })
 }
 
 proptest! {
@@ -257,15 +284,18 @@ proptest! {
         mix in prop::collection::vec(joining(), 1..9),
     ) {
         let mut model = loaded(name);
-        let adapted = folder(&format!("{name}-lora")).exists();
-        let (base, lora) = (golden(name, "base"), adapted.then(|| golden(name, "lora")));
+        let parts: Vec<_> = ["base"]
+            .into_iter()
+            .chain(adapted(name))
+            .map(|part| (part, golden(name, part)))
+            .collect();
         let mut texts = Vec::new();
         for (number, joining) in mix.iter().enumerate() {
-            let lora = lora.as_ref().filter(|_| joining.adapted);
-            let golden = joining.case.get(lora.unwrap_or(&base));
+            let (part, cases) = joining.part.get(&parts);
+            let golden = joining.case.get(cases);
             let mut text = Text::new(&golden.prompt, number as u32);
             text.chunk = joining.chunk;
-            text.adapter = lora.map(|_| format!("{name}-lora"));
+            text.adapter = (*part != "base").then(|| format!("{name}-{part}"));
             texts.push((joining.at, golden, text));
         }
         for now in 0.. {
@@ -487,10 +517,18 @@ fn features_are_those_that_config_json_chooses() {
 
 #[test]
 fn towers_that_would_be_misread_are_refused() {
+    const OUTER: [&str; 6] = [
+        "image_grid_pinpoints",
+        "image_seq_length",
+        "mm_hidden_size",
+        "multimodal_projector_bias",
+        "quantization_config",
+        "use_image_newline_parameter",
+    ];
     let build = |name: &str, changes: &Value, tensor: Option<&str>| {
         let mut raw = json_file(name, "config.json");
         for (key, value) in changes.as_object().unwrap() {
-            let part = match key.starts_with("vision_feature") {
+            let part = match key.starts_with("vision_feature") || OUTER.contains(&key.as_str()) {
                 true => &mut raw,
                 false => &mut raw["vision_config"],
             };
@@ -513,6 +551,8 @@ fn towers_that_would_be_misread_are_refused() {
         (siglip, json!({}), Some("model.vision_tower.vision_model.embeddings.position_ids")),
         (clip, json!({"hidden_act": "gelu", "layer_norm_eps": 1e-6, "vocab_size": 32000}), None),
         (clip, json!({}), Some("vision_tower.embeddings.position_ids")),
+        (clip, json!({"image_seq_length": 16, "use_image_newline_parameter": false}), None),
+        (clip, json!({"multimodal_projector_bias": null, "vision_feature_layer": null}), None),
     ] {
         let built = build(name, &changes, tensor);
         assert!(built.is_ok(), "{name} {changes} {tensor:?}: {built:?}");
@@ -536,6 +576,12 @@ fn towers_that_would_be_misread_are_refused() {
         (siglip, json!({"vision_feature_layer": -5}), None),
         (siglip, json!({"vision_feature_layer": [-2, -1]}), None),
         (siglip, json!({"vision_feature_select_strategy": "cls"}), None),
+        (siglip, json!({"vision_feature_select_strategy": 3}), None),
+        (siglip, json!({"image_grid_pinpoints": [[34, 68]]}), None),
+        (siglip, json!({"use_image_newline_parameter": true}), None),
+        (siglip, json!({"multimodal_projector_bias": "yes"}), None),
+        (siglip, json!({"mm_hidden_size": 32}), None),
+        (siglip, json!({"quantization_config": {"bits": 4}}), None),
         (siglip, json!({}), Some("vision_tower.embeddings.class_embedding")),
         (siglip, json!({}), Some("vision_tower.vision_model.pre_layrnorm.weight")),
         (clip, json!({"model_type": "siglip_vision_model"}), None),
@@ -724,7 +770,7 @@ fn families_and_tensors_that_are_missing_are_named() {
     let error = family(&json!({"model_type": "whisper"})).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "no model family for model_type \"whisper\"; known are llama, mistral, qwen2, qwen3, llava"
+        "no model family for model_type \"whisper\"; known are llama, mistral, qwen2, qwen3, llava, gemma"
     );
     assert!(family(&json!({"architectures": ["LlamaForCausalLM"]})).is_ok());
 
@@ -737,6 +783,140 @@ fn families_and_tensors_that_are_missing_are_named() {
         panic!("a checkpoint without {lost} was loaded");
     };
     assert_eq!(name, lost);
+}
+
+#[test]
+fn tensors_that_nothing_reads_are_refused() {
+    let build = |name: &str, tensor: &str, like: Option<&str>| {
+        let raw = json_file(name, "config.json");
+        let family = family(&raw).unwrap();
+        let files = Files::Folder(folder(name));
+        let mut parts = parts(&raw, &files, family.canonical);
+        let other = match like {
+            Some(like) => parts.tensors[like].clone(),
+            None => Tensor::zeros(16, DType::F32, &Device::Cpu).unwrap(),
+        };
+        parts.tensors.insert((family.canonical)(tensor), other);
+        (family.build)(parts).map(drop).map_err(|error| error.to_string())
+    };
+    for (name, tensor) in [
+        ("llama", "model.layers.0.self_attn.q_norm.weight"),
+        ("llama", "model.layers.1.self_attn.q_proj.bias"),
+        ("llama", "model.layers.2.input_layernorm.weight"),
+        ("llama", "model.inv_freq"),
+        ("qwen2", "model.layers.0.self_attn.o_proj.bias"),
+        ("qwen3", "model.layers.0.mlp.shared_expert_gate.weight"),
+        ("llava", "language_model.model.layers.0.mlp.up_proj.bias"),
+        ("llava", "image_newline"),
+        ("llava", "multi_modal_projector.linear_3.weight"),
+    ] {
+        let error = build(name, tensor, None).unwrap_err();
+        assert!(error.contains(&format!("tensor {tensor} is not supported")), "{name}: {error}");
+    }
+    for (name, tensor) in [
+        ("llama", "model.layers.1.self_attn.rotary_emb.inv_freq"),
+        ("llava", "language_model.model.rotary_emb.inv_freq"),
+    ] {
+        assert_eq!(build(name, tensor, None), Ok(()), "{name} {tensor}");
+    }
+    // A head that is tied may be in the file as well, but must be the embeddings.
+    let embeddings = Some("model.embed_tokens.weight");
+    assert_eq!(build("qwen3", "lm_head.weight", embeddings), Ok(()));
+    let raw = json_file("qwen3", "config.json");
+    let files = Files::Folder(folder("qwen3"));
+    let mut parts = parts(&raw, &files, str::to_owned);
+    let other = (&parts.tensors["model.embed_tokens.weight"] * 2.0).unwrap();
+    parts.tensors.insert("lm_head.weight".to_owned(), other);
+    let error = (family(&raw).unwrap().build)(parts).err().unwrap().to_string();
+    assert!(error.contains("tie_word_embeddings"), "{error}");
+}
+
+/// A model of candle-transformers, which keeps the keys and values of one text inside.
+#[test]
+fn gemma_says_what_the_reference_says_one_text_at_a_time() {
+    let mut model = loaded("gemma");
+    assert_eq!(model.capacity(), Capacity { block_tokens: 512, blocks: 1, sequences: 1 });
+    for (number, golden) in golden("gemma", "base").iter().enumerate() {
+        for chunk in [1000, 7, 1] {
+            let mut text = Text::new(&golden.prompt, 0);
+            text.chunk = chunk;
+            say(model.as_mut(), &mut text, golden.tokens.len());
+            golden.check(&text, &format!("gemma {number}, {chunk} at once"));
+        }
+    }
+    let good = Run {
+        sequence: 1,
+        tokens: &[7],
+        position: 0,
+        blocks: &[0],
+        adapter: None,
+        images: &[],
+        logits: true,
+    };
+    for (runs, why) in [
+        (vec![], "one sequence at a time"),
+        (vec![good, Run { sequence: 2, ..good }], "one sequence at a time"),
+        (vec![Run { position: 1, ..good }], "where the model is not"),
+        (vec![Run { tokens: &[], ..good }], "without tokens"),
+        (vec![Run { tokens: &[512], ..good }], "does not know"),
+        (vec![Run { tokens: &[7; 513], ..good }], "context is full"),
+        (vec![Run { adapter: Some("none"), ..good }], "takes none"),
+    ] {
+        let error = model.forward(&runs).unwrap_err();
+        assert_eq!(error.error_type(), "internal");
+        assert!(error.to_string().contains(why), "{error}: {why}");
+    }
+    assert_eq!(model.forward(&[good]).unwrap().dims(), [1, 512]);
+    let next = Run { position: 1, logits: false, ..good };
+    assert_eq!(model.forward(&[next]).unwrap().dims(), [0, 512]);
+    // Another one's text is not gone on with, nor one that was forgotten.
+    assert!(model.forward(&[Run { sequence: 2, position: 2, ..good }]).is_err());
+    model.forward(&[good]).unwrap();
+    model.forget(1);
+    assert!(model.forward(&[next]).is_err());
+    assert!(model.load_adapter("lora", &Files::Folder(folder("llama-lora"))).is_err());
+}
+
+#[test]
+fn a_gemma_that_would_be_misread_is_refused() {
+    let build = |changes: &Value, tensor: Option<&str>| {
+        let mut raw = json_file("gemma", "config.json");
+        for (key, value) in changes.as_object().unwrap() {
+            raw[key.as_str()] = value.clone();
+        }
+        let files = Files::Folder(folder("gemma"));
+        let mut parts = parts(&raw, &files, str::to_owned);
+        if let Some(name) = tensor {
+            let tensor = Tensor::zeros(64, DType::F32, &Device::Cpu).unwrap();
+            parts.tensors.insert(name.to_owned(), tensor);
+        }
+        (family(&raw).unwrap().build)(parts).map(drop)
+    };
+    for changes in [
+        json!({"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"}),
+        json!({"rope_parameters": null, "rope_theta": 1e4, "rope_scaling": null}),
+        json!({"torch_dtype": "bfloat16"}),
+    ] {
+        let built = build(&changes, None);
+        assert!(built.is_ok(), "{changes}: {built:?}");
+    }
+    for (changes, tensor) in [
+        (json!({"hidden_act": "silu"}), None),
+        (json!({"tie_word_embeddings": false}), None),
+        (json!({"use_bidirectional_attention": true}), None),
+        (json!({"final_logit_softcapping": 30.0}), None),
+        (json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}), None),
+        (json!({"rope_scaling": {"type": "yarn", "factor": 2.0}}), None),
+        (json!({"num_key_value_heads": 3}), None),
+        (json!({"num_hidden_layers": 1}), None),
+        (json!({"num_hidden_layers": 3}), None),
+        (json!({"attention_bias": true}), None),
+        (json!({}), Some("model.layers.0.self_attn.q_proj.bias")),
+        (json!({}), Some("model.layers.0.pre_feedforward_layernorm.weight")),
+        (json!({}), Some("lm_head.weight")),
+    ] {
+        assert!(build(&changes, tensor).is_err(), "{changes} {tensor:?}");
+    }
 }
 
 /// The fixture as a GGUF file: its own names, and the order of rows that its rotary positions want.
@@ -778,6 +958,14 @@ fn gguf_tensors() -> HashMap<String, QTensor> {
 }
 
 fn gguf_model(changes: &[(&str, Meta)]) -> Result<Box<dyn Model>, LoadError> {
+    gguf_model_with(changes, &[])
+}
+
+/// With more tensors, of one dimension.
+fn gguf_model_with(
+    changes: &[(&str, Meta)],
+    more: &[(&str, Vec<f32>)],
+) -> Result<Box<dyn Model>, LoadError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     let mut metadata = gguf_metadata("gpt-2");
@@ -795,7 +983,12 @@ fn gguf_model(changes: &[(&str, Meta)]) -> Result<Box<dyn Model>, LoadError> {
     for (key, value) in settings.iter().chain(changes) {
         metadata.insert((*key).to_owned(), value.clone());
     }
-    let tensors = gguf_tensors();
+    let mut tensors = gguf_tensors();
+    for (name, values) in more {
+        let tensor = Tensor::new(values.as_slice(), &Device::Cpu).unwrap();
+        let tensor = QTensor::quantize(&tensor, GgmlDType::F32).unwrap();
+        tensors.insert((*name).to_owned(), tensor);
+    }
     let metadata: Vec<_> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
     let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     gguf_file::write(&mut File::create(&path).unwrap(), &metadata, &tensors).unwrap();
@@ -823,10 +1016,97 @@ fn a_gguf_file_that_would_be_misread_is_refused() {
     for change in [
         ("general.architecture", Meta::String("gemma".into())),
         ("llama.expert_count", Meta::U32(8)),
-        ("llama.rope.scaling.type", Meta::String("yarn".into())),
+        ("llama.rope.scaling.type", Meta::String("longrope".into())),
+        ("llama.rope.scaling.factor", Meta::F32(f32::NAN)),
+        ("llama.rope.scaling.yarn_log_multiplier", Meta::F32(0.1)),
+        ("llama.logit_scale", Meta::F32(0.5)),
+        ("llama.attention.causal", Meta::Bool(false)),
+        ("llama.attention.sliding_window_pattern", Meta::U32(6)),
         ("llama.attention.head_count", Meta::U32(0)),
         ("llama.rope.dimension_count", Meta::U32(8)),
     ] {
         assert!(gguf_model(slice::from_ref(&change)).is_err(), "{change:?}");
+    }
+}
+
+#[test]
+fn keys_of_a_gguf_file_that_change_nothing_are_taken() {
+    for change in [
+        ("llama.rope.scaling.finetuned", Meta::Bool(true)),
+        ("llama.rope.scaling.type", Meta::String("none".into())),
+        ("llama.feed_forward_length", Meta::U32(128)),
+        ("llama.attention.causal", Meta::Bool(true)),
+        ("llama.logit_scale", Meta::F32(0.0)),
+        ("llama.expert_count", Meta::U32(0)),
+        ("qwen2.logit_scale", Meta::F32(0.5)),
+    ] {
+        let model = gguf_model(slice::from_ref(&change)).map(drop);
+        assert!(model.is_ok(), "{change:?}: {model:?}");
+    }
+}
+
+#[test]
+fn tensors_of_a_gguf_file_that_nothing_reads_are_refused() {
+    for (name, size) in [
+        ("blk.0.attn_q_norm.bias", 16),
+        ("blk.1.attn_k.bias", 32),
+        ("blk.2.attn_norm.weight", 64),
+        ("rope_factors_long.weight", 8),
+    ] {
+        let error = gguf_model_with(&[], &[(name, vec![1.0; size])]).err().unwrap().to_string();
+        assert!(error.contains(name), "{name}: {error}");
+    }
+    for wrong in [vec![1.0; 7], vec![0.0; 8], vec![f32::NAN; 8]] {
+        assert!(gguf_model_with(&[], &[("rope_freqs.weight", wrong)]).is_err());
+    }
+}
+
+/// Positions of a GGUF file turn as those of a config.json that says the same.
+#[test]
+fn positions_of_a_gguf_file_are_stretched() {
+    let files = Files::Folder(folder("llama"));
+    let prompt: Vec<u32> = (4..200).collect();
+    let logits = |model: &mut dyn Model| {
+        let mut text = Text::new(&prompt, 0);
+        say(model, &mut text, 1);
+        text.logits.remove(0)
+    };
+    let expected = |parameters: Value| {
+        let mut raw = json_file("llama", "config.json");
+        raw["rope_parameters"] = parameters;
+        let mut model = (family(&raw).unwrap().build)(parts(&raw, &files, str::to_owned)).unwrap();
+        logits(model.as_mut())
+    };
+    let distance =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let kind = |kind: &str| ("llama.rope.scaling.type", Meta::String(kind.into()));
+    let factor = ("llama.rope.scaling.factor", Meta::F32(4.0));
+    let original = ("llama.rope.scaling.original_context_length", Meta::U32(64));
+    // What llama.cpp's converter computes of a Llama 3's config.json.
+    let slower: Vec<f32> = (0..8)
+        .map(|pair| {
+            let wave = 2.0 * std::f32::consts::PI * 50_000f32.powf(pair as f32 / 8.0);
+            let smooth = ((64.0 / wave - 1.0) / 3.0).clamp(0.0, 1.0);
+            1.0 / ((1.0 - smooth) / 4.0 + smooth)
+        })
+        .collect();
+    let linear = json!({"rope_type": "linear", "rope_theta": 5e4, "factor": 4.0});
+    let yarn = json!({"rope_type": "yarn", "rope_theta": 5e4, "factor": 4.0,
+        "original_max_position_embeddings": 64});
+    let llama3 = json!({"rope_type": "llama3", "rope_theta": 5e4, "factor": 4.0,
+        "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64});
+    let plain = expected(json!({"rope_type": "default", "rope_theta": 5e4}));
+    let old = ("llama.rope.scale_linear", Meta::F32(4.0));
+    for (settings, tensors, parameters) in [
+        (vec![kind("linear"), factor.clone()], vec![], &linear),
+        (vec![factor.clone()], vec![], &linear),
+        (vec![old], vec![], &linear),
+        (vec![kind("yarn"), factor, original], vec![], &yarn),
+        (vec![], vec![("rope_freqs.weight", slower)], &llama3),
+    ] {
+        let mut model = gguf_model_with(&settings, &tensors).unwrap();
+        let (found, expected) = (logits(model.as_mut()), expected(parameters.clone()));
+        assert!(distance(&found, &expected) < TOLERANCE, "{settings:?} {parameters}");
+        assert!(distance(&found, &plain) > 10.0 * TOLERANCE, "{settings:?} {parameters}");
     }
 }

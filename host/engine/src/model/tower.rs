@@ -3,8 +3,6 @@
 //! What a decoder reads is a state between two layers, before any last norm. So only the layers up to there are kept, and
 //! neither the last norm nor SigLIP's pooling head is read.
 
-use std::collections::HashMap;
-
 use candle_core::{Module, Tensor};
 use candle_nn::LayerNorm;
 use serde_json::Value;
@@ -150,26 +148,12 @@ fn check_keys(raw: &Value) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Looks at what is left of a checkpoint: a tensor of the tower that nothing read means that it is not the tower of config.json.
-pub(super) fn check_rest(
-    rest: &HashMap<String, Tensor>,
-    kind: TowerKind,
-    prefix: &str,
-) -> Result<(), LoadError> {
-    let unused = |part: &str| {
-        part.starts_with("post_layernorm.")
-            || part == "embeddings.position_ids"
-            || (kind == TowerKind::Siglip && part.starts_with("head."))
-    };
-    let unread =
-        rest.keys().filter(|name| name.strip_prefix(prefix).is_some_and(|part| !unused(part)));
-    match unread.min() {
-        None => Ok(()),
-        Some(name) => Err(LoadError::Unsupported {
-            feature: format!("tensor {name}"),
-            instead: "the tower in vision_config has no such part",
-        }),
-    }
+/// Whether a tower of this kind goes without a tensor, named as inside the tower. Any other one that nothing reads means that it is
+/// not the tower of config.json.
+pub(super) fn is_unused(part: &str, kind: TowerKind) -> bool {
+    part.starts_with("post_layernorm.")
+        || part == "embeddings.position_ids"
+        || (kind == TowerKind::Siglip && part.starts_with("head."))
 }
 
 pub(super) struct Tower {

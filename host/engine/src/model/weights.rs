@@ -17,6 +17,32 @@ pub(super) trait Weights {
 
     /// The weight of a linear layer, (outputs, inputs).
     fn matrix(&mut self, name: &str, shape: (usize, usize)) -> Result<Matrix, LoadError>;
+
+    /// Names of the tensors that nothing has taken, in any order.
+    fn rest(&self) -> Vec<&str>;
+}
+
+/// Refuses a checkpoint with tensors that nothing has read: it is of another model than the one that was built, and without
+/// them its answers would be wrong. `unused` says which ones this model can do without.
+pub(super) fn check_rest(
+    weights: &dyn Weights,
+    unused: impl Fn(&str) -> bool,
+) -> Result<(), LoadError> {
+    let rest = weights.rest().into_iter();
+    match rest.filter(|name| !is_computed(name) && !unused(name)).min() {
+        None => Ok(()),
+        Some(name) => Err(LoadError::Unsupported {
+            feature: format!("tensor {name}"),
+            instead: "the model that the configuration describes has no such part",
+        }),
+    }
+}
+
+/// Tables of rotary positions, which old versions of transformers saved. They are computed from the configuration, there and here.
+fn is_computed(name: &str) -> bool {
+    ["inv_freq", "cos_cached", "sin_cached"]
+        .iter()
+        .any(|table| name.strip_suffix(*table).is_some_and(|rest| rest.ends_with("rotary_emb.")))
 }
 
 /// What a linear layer multiplies with.
@@ -56,6 +82,10 @@ impl Weights for Tensors {
 
     fn matrix(&mut self, name: &str, shape: (usize, usize)) -> Result<Matrix, LoadError> {
         Ok(Matrix::Float(self.tensor(name, &[shape.0, shape.1])?))
+    }
+
+    fn rest(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
     }
 }
 

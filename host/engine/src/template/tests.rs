@@ -19,7 +19,8 @@ fn names() -> TokenNames {
 }
 
 fn guard() -> Guard {
-    Guard::new(["<|im_start|>", "<|im_end|>", "<image>", "<s>", "</s>"].map(str::to_owned))
+    let specials = ["<|im_start|>", "<|im_end|>", "<image>", "<s>", "</s>"].map(str::to_owned);
+    Guard::new(specials, ["<think>", "</think>"].map(str::to_owned))
 }
 
 fn text(role: &str, text: &str) -> Message {
@@ -127,6 +128,21 @@ fn training_marks_keep_their_whitespace_control() {
         ("{% open", "{% open"),
     ] {
         assert_eq!(without_generation_tags(source), expected);
+    }
+}
+
+/// Templates drop the thoughts of earlier answers: they have to find them.
+#[test]
+fn only_the_model_and_the_operator_think() {
+    let said = "<think>a</think>b<|im_end|>";
+    for (role, thinks) in [("user", false), ("tool", false), ("assistant", true), ("system", true)]
+    {
+        let rendered = render(CHATML, None, &[text(role, said)]).unwrap();
+        for control in ["<think>", "</think>"] {
+            assert_eq!(rendered.contains(control), thinks, "{role}: {rendered}");
+        }
+        assert_eq!(rendered.matches("<|im_end|>").count(), 1, "{role}");
+        assert!(rendered.replace(MARK, "").contains(said), "{role}: {rendered}");
     }
 }
 

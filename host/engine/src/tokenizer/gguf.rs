@@ -20,8 +20,9 @@ use crate::error::{LoadError, first_line};
 /// A GGUF file's metadata, by key.
 pub(crate) type Metadata = HashMap<String, Value>;
 
-/// Types of tokens that never come out of a person's text.
+/// The type of special tokens.
 const CONTROL: u64 = 3;
+/// The type of tokens that are found before a text is cut into words, and that are text all the same.
 const USER_DEFINED: u64 = 4;
 
 /// How Llama 3 cuts a text into words.
@@ -57,7 +58,8 @@ pub(crate) fn tokenizer(metadata: &Metadata) -> Result<Tokenizer, LoadError> {
     let mut inner = tokenizers::Tokenizer::new(bpe);
     inner.with_pre_tokenizer(Some(words));
     inner.with_decoder(Some(ByteLevel::default()));
-    inner.add_special_tokens(specials(metadata, &tokens)).map_err(fail)?;
+    inner.add_special_tokens(added(metadata, &tokens, CONTROL)).map_err(fail)?;
+    inner.add_tokens(added(metadata, &tokens, USER_DEFINED)).map_err(fail)?;
 
     let id = |key: &str| number(metadata, key).and_then(|id| u32::try_from(id).ok());
     let name = |id: Option<u32>| Some((*tokens.get(id? as usize)?).to_owned());
@@ -93,7 +95,8 @@ fn words(pre: &str) -> Result<(PreTokenizerWrapper, bool), LoadError> {
     }
 }
 
-fn specials(metadata: &Metadata, tokens: &[&str]) -> Vec<AddedToken> {
+/// The tokens of one type.
+fn added(metadata: &Metadata, tokens: &[&str], kind: u64) -> Vec<AddedToken> {
     let types = match metadata.get("tokenizer.ggml.token_type") {
         Some(Value::Array(types)) => types.as_slice(),
         _ => &[],
@@ -101,8 +104,8 @@ fn specials(metadata: &Metadata, tokens: &[&str]) -> Vec<AddedToken> {
     types
         .iter()
         .zip(tokens)
-        .filter(|(kind, _)| matches!(integer(kind), Some(CONTROL | USER_DEFINED)))
-        .map(|(_, token)| AddedToken::from(*token, true))
+        .filter(|(found, _)| integer(found) == Some(kind))
+        .map(|(_, token)| AddedToken::from(*token, kind == CONTROL))
         .collect()
 }
 

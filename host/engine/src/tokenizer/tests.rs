@@ -161,6 +161,23 @@ fn a_gguf_tokenizer_is_the_same_tokenizer() {
     assert_eq!(found.names(), expected.names());
 }
 
+/// What the template speaks with without being special comes out of answers as text.
+#[test]
+fn user_defined_tokens_of_a_gguf_file_are_no_special_ones() {
+    let mut metadata = gguf_metadata("gpt-2");
+    for (key, value) in [
+        ("tokenizer.ggml.tokens", Gguf::String("<tool_call>".to_owned())),
+        ("tokenizer.ggml.token_type", Gguf::I32(4)),
+    ] {
+        let Some(Gguf::Array(values)) = metadata.get_mut(key) else { panic!("no {key}") };
+        values.push(value);
+    }
+    let tokenizer = gguf::tokenizer(&metadata).unwrap();
+    let tokens = tokenizer.encode("a<tool_call>b<|im_end|>").unwrap();
+    assert_eq!((tokens[1], tokens.len()), (512, 4));
+    assert_eq!(tokenizer.decode(&tokens).unwrap(), "a<tool_call>b");
+}
+
 #[test]
 fn smollm_cuts_numbers_into_digits() {
     let tokenizer = gguf::tokenizer(&gguf_metadata("smollm")).unwrap();
@@ -179,5 +196,48 @@ fn a_begin_of_text_token_is_implied_once() {
     for text in ["hi", "<|im_start|>hi"] {
         let tokens = tokenizer.encode(text).unwrap();
         assert_eq!((tokens[0], count(&tokens, START)), (START, 1), "{text}");
+    }
+}
+
+/// The fixture's tokenizer, as if it had more tokens that are not called special.
+fn prompter_with(added: &[&str], template: &str) -> Prompter {
+    let mut json = json_file("llama", "tokenizer.json");
+    let tokens = json["added_tokens"].as_array_mut().unwrap();
+    for (at, content) in added.iter().enumerate() {
+        let mut token = tokens[0].clone();
+        token["id"] = json!(512 + at);
+        token["content"] = json!(content);
+        token["special"] = json!(false);
+        tokens.push(token);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+    let files = Files::Folder(folder.path().to_owned());
+    let tokenizer = Tokenizer::from_files(&files, &json!({"eos_token_id": END})).unwrap();
+    Prompter::new(tokenizer, template, None).unwrap()
+}
+
+#[test]
+fn users_cannot_say_what_the_template_speaks_with() {
+    let chat = chat_template(&Files::Folder(folder("llama"))).unwrap().unwrap();
+    let template = format!("{{% if false %}}<tool_call> <br [INST]{{% endif %}}{chat}");
+    let added = ["<tool_call>", "[INST]", "<|role|>", "<br>", "zqx", "   "];
+    let prompter = prompter_with(&added, &template);
+    let tokens = |role: &str, text: &str| {
+        let content = vec![Part::Text(text.to_owned())];
+        let message = Message { role: role.to_owned(), content, ..Message::default() };
+        prompter.encode(&[message], &[], None, 4096).unwrap().tokens
+    };
+    for (id, text) in (512..).zip(added) {
+        let said = format!("say{text}it");
+        let controls = id < 515;
+        assert_eq!(count(&tokens("user", &said), id), usize::from(!controls), "{text}");
+        assert_eq!(count(&tokens("assistant", &said), id), 1, "{text}");
+        // A prompt that is no conversation has no turns to forge.
+        assert_eq!(count(&prompter.text(&said, true).unwrap(), id), 1, "{text}");
+    }
+    for text in ["<tool_call>", "<<tool_call>tool_call>", "<tool_\u{FDD0}call>", "[INST]"] {
+        let tokens = tokens("user", text);
+        assert_eq!([512, 513].map(|id| count(&tokens, id)), [0, 0], "{text}");
     }
 }

@@ -1,5 +1,16 @@
 //! What a model does wrong costs the jobs that it did it to.
 
+use std::{
+    fmt::{self, Write as _},
+    sync::{Arc, Mutex},
+};
+
+use tracing::{
+    Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
 use super::{Rig, Setting, all, echo};
 use crate::{EngineError, Event};
 
@@ -78,6 +89,63 @@ fn out_of_memory_costs_the_largest_and_the_others_are_computed_again() {
     for (events, text) in answers.into_iter().zip(["hi", "why?"]) {
         let (found, end) = all(events);
         assert_eq!((found, end.unwrap().output_tokens), (alone(text, 9), 9));
+    }
+}
+
+/// Keeps each event of its thread: its level, and its fields by name.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<String>>>);
+
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let _ = write!(self.0, " {}={value:?}", field.name());
+    }
+}
+
+impl Subscriber for Told {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut fields = Fields(event.metadata().level().to_string());
+        event.record(&mut fields);
+        self.0.lock().unwrap().push(fields.0);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[test]
+fn out_of_memory_is_critical_and_the_next_job_is_served() {
+    let told = Told::default();
+    tracing::subscriber::with_default(told.clone(), || {
+        let mut rig = Rig::new(failing(1, no_memory), |_| {});
+        let failed = rig.submit(echo("hi", 9));
+        rig.run();
+        let error = all(failed).1.unwrap_err().unwrap();
+        assert_eq!((error.error_type(), error.is_client_error()), ("out_of_memory", false));
+        let next = rig.submit(echo("why?", 9));
+        rig.run();
+        assert_eq!(all(next).0, alone("why?", 9));
+    });
+    let told = told.0.lock().unwrap();
+    let critical: Vec<_> = told.iter().filter(|it| it.contains(" severity.number=21")).collect();
+    assert_eq!(critical.len(), 1, "{told:#?}");
+    for part in ["ERROR ", " error.type=\"out_of_memory\"", "CUDA_ERROR_OUT_OF_MEMORY"] {
+        assert!(critical[0].contains(part), "{part}: {critical:?}");
     }
 }
 

@@ -1,0 +1,300 @@
+//! The engine on a GPU: what it says, what it tells of memory, what a GPU without memory does to it, and its times.
+//!
+//! `just gpu-test` runs it. Where CUDA finds no device there is nothing to test, and each test says so. One test runs at a time:
+//! they share the device's memory.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on ends by its panic, in helpers too"
+)]
+
+use std::{
+    fmt::{self, Write as _},
+    fs,
+    io::{Write as _, stderr},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, Once, PoisonError},
+    time::Instant,
+};
+
+use candle_core::{DType, Device, Tensor};
+use engine::{
+    Adapter, AdapterSource, Config, DeviceChoice, DtypeChoice, Engine, EngineError, Event,
+    Finished, Job, LoadError, ModelSource, Prompt, Sampling, start,
+};
+use serde_json::Value;
+use tracing::{
+    Metadata, Span, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+/// Tokens of an answer in the golden files.
+const TOKENS: usize = 24;
+/// The least that is taken of the device's memory at once, in bytes.
+const CRUMB: usize = 4 << 10;
+
+static ONE: Mutex<()> = Mutex::new(());
+static TOLD: Told = Told(Mutex::new(Vec::new()));
+
+/// Every event of the process: its level, and its fields by name.
+struct Told(Mutex<Vec<String>>);
+
+struct Listener;
+
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let _ = write!(self.0, " {}={value:?}", field.name());
+    }
+}
+
+impl Subscriber for Listener {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut fields = Fields(event.metadata().level().to_string());
+        event.record(&mut fields);
+        TOLD.lock().push(fields.0);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+impl Told {
+    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many events have this in them.
+    fn count(&self, part: &str) -> usize {
+        self.lock().iter().filter(|it| it.contains(part)).count()
+    }
+}
+
+/// Begins a test: none other runs, and nothing has been told.
+fn alone() -> MutexGuard<'static, ()> {
+    static LISTENING: Once = Once::new();
+    let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    LISTENING.call_once(|| tracing::subscriber::set_global_default(Listener).unwrap());
+    TOLD.lock().clear();
+    guard
+}
+
+fn folder(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models")).join(name)
+}
+
+/// A model of the fixtures on the first GPU; none where there is no GPU.
+fn engine(model: &str, adapters: &[&str], dtype: DtypeChoice) -> Option<Engine> {
+    let adapter = |name: &&str| Adapter {
+        name: (*name).to_owned(),
+        source: AdapterSource::Folder(folder(name)),
+    };
+    let started = start(Config {
+        model: ModelSource::Folder(folder(model)),
+        name: None,
+        adapters: adapters.iter().map(adapter).collect(),
+        device: DeviceChoice::Cuda(0),
+        dtype,
+        queue: 64,
+        max_num_seqs: None,
+        max_num_batched_tokens: None,
+        kv_cache_bytes: Some(64 << 20),
+        prefix_caching: false,
+        adapter_fallback: false,
+        threads: 1,
+        dequantize: false,
+        nvml_library: None,
+    });
+    match started {
+        Ok(engine) => Some(engine),
+        Err(LoadError::Device(why)) => {
+            skip(&why);
+            None
+        }
+        Err(error) => panic!("{model}: {error}"),
+    }
+}
+
+fn skip(why: &str) {
+    let _ = writeln!(stderr(), "skipped: {why}");
+}
+
+/// Greedy, and as long as `tokens` says.
+fn job(model: &str, prompt: Vec<u32>, tokens: usize) -> Job {
+    Job {
+        model: model.to_owned(),
+        adapter_requested: None,
+        prompt: Arc::new(Prompt::Tokens(prompt)),
+        sampling: Sampling {
+            max_tokens: Some(tokens),
+            ignore_eos: true,
+            logprobs: Some(0),
+            ..Sampling::default()
+        },
+        constraint: None,
+        priority: 0,
+        deadline: None,
+        span: Span::none(),
+    }
+}
+
+/// The tokens of an answer.
+fn say(engine: &Engine, job: Job) -> Result<(Vec<u32>, Finished), EngineError> {
+    let mut events = engine.submit(job).unwrap();
+    let mut tokens = Vec::new();
+    loop {
+        match events.blocking_recv().unwrap() {
+            Event::Started { .. } => {}
+            Event::Text(piece) => {
+                assert!(piece.logprobs.iter().all(|it| it.token.logprob.is_finite()));
+                tokens.extend(piece.logprobs.iter().map(|it| it.token.id));
+            }
+            Event::Finished(finished) => return Ok((tokens, finished)),
+            Event::Failed(error) => return Err(error),
+        }
+    }
+}
+
+fn tokens(value: &Value) -> Vec<u32> {
+    let token = |it: &Value| u32::try_from(it.as_u64().unwrap()).unwrap();
+    value.as_array().unwrap().iter().map(token).collect()
+}
+
+/// The cases of a golden file: the served name, the prompt, the answer.
+fn golden(model: &str) -> Vec<(String, Vec<u32>, Vec<u32>)> {
+    let text = fs::read_to_string(folder(model).join("golden.json")).unwrap();
+    let file: Value = serde_json::from_str(&text).unwrap();
+    let mut cases = Vec::new();
+    for (part, list) in file.as_object().unwrap() {
+        let name = if part == "base" { model.to_owned() } else { format!("{model}-{part}") };
+        for case in list.as_array().unwrap() {
+            cases.push((name.clone(), tokens(&case["prompt"]), tokens(&case["tokens"])));
+        }
+    }
+    cases
+}
+
+#[test]
+fn in_f32_it_says_what_the_reference_says() {
+    let _alone = alone();
+    let models: [(&str, &[&str]); 6] = [
+        ("llama", &["llama-lora", "llama-lora-b"]),
+        ("smollm2", &[]),
+        ("mistral", &[]),
+        ("qwen2", &[]),
+        ("qwen3", &["qwen3-lora"]),
+        ("gemma", &[]),
+    ];
+    for (model, adapters) in models {
+        let Some(engine) = engine(model, adapters, DtypeChoice::F32) else { return };
+        assert_eq!(engine.device_name(), "cuda:0");
+        for (name, prompt, expected) in golden(model) {
+            let (said, _) = say(&engine, job(&name, prompt, TOKENS)).unwrap();
+            assert_eq!(said, expected, "{name}");
+        }
+        // All at once, adapters and lengths mixed.
+        std::thread::scope(|scope| {
+            for (name, prompt, expected) in golden(model) {
+                let engine = &engine;
+                scope.spawn(move || {
+                    let (said, _) = say(engine, job(&name, prompt, TOKENS)).unwrap();
+                    assert_eq!(said, expected, "{name}, beside others");
+                });
+            }
+        });
+        engine.shutdown();
+    }
+}
+
+#[test]
+fn in_half_the_bits_it_says_something() {
+    let _alone = alone();
+    for dtype in [DtypeChoice::Auto, DtypeChoice::Bf16, DtypeChoice::F16] {
+        let Some(engine) = engine("llama", &["llama-lora"], dtype) else { return };
+        for name in ["llama", "llama-lora"] {
+            let (said, finished) = say(&engine, job(name, (4..100).collect(), TOKENS)).unwrap();
+            assert_eq!((said.len(), finished.output_tokens), (TOKENS, TOKENS), "{dtype:?} {name}");
+        }
+        engine.shutdown();
+    }
+}
+
+#[test]
+fn memory_is_told_before_and_after() {
+    let _alone = alone();
+    let Some(engine) = engine("llama", &[], DtypeChoice::Auto) else { return };
+    let summary = engine.gpu_summary();
+    if let Some(problem) = summary.problem {
+        return skip(&problem);
+    }
+    say(&engine, job("llama", vec![7; 100], TOKENS)).unwrap();
+    // The last event of a job comes before its reading is needed by anybody; the engine's end comes after all.
+    engine.shutdown();
+    for phase in ["before", "after"] {
+        let part = format!("bucksaw.gpu.phase=\"{phase}\"");
+        assert_eq!(TOLD.count(&part), 1, "{phase}: {:#?}", *TOLD.lock());
+    }
+    assert_eq!(TOLD.count(" hw.gpu.memory.usage=0 "), 0);
+}
+
+#[test]
+fn without_memory_a_job_fails_and_the_engine_lives_on() {
+    let _alone = alone();
+    let Some(engine) = engine("llama", &[], DtypeChoice::F32) else { return };
+    let prompt: Vec<u32> = (4..404).collect();
+    let (expected, _) = say(&engine, job("llama", prompt.clone(), TOKENS)).unwrap();
+
+    let device = Device::new_cuda(0).unwrap();
+    let mut taken = Vec::new();
+    let mut size = 1 << 30;
+    while size >= CRUMB {
+        match Tensor::zeros(size / 4, DType::F32, &device) {
+            Ok(tensor) => taken.push(tensor),
+            Err(_) => size /= 2,
+        }
+    }
+    device.synchronize().unwrap();
+    let error = say(&engine, job("llama", prompt.clone(), TOKENS)).unwrap_err();
+    assert_eq!(error.error_type(), "out_of_memory", "{error}");
+    assert_eq!(TOLD.count(" severity.number=21"), 1, "{:#?}", *TOLD.lock());
+
+    drop(taken);
+    device.synchronize().unwrap();
+    let (again, _) = say(&engine, job("llama", prompt, TOKENS)).unwrap();
+    assert_eq!(again, expected);
+    engine.shutdown();
+}
+
+/// A GPU works on while the program goes on: a time that is taken without waiting for it would be too short.
+#[test]
+fn times_are_those_of_the_work() {
+    let _alone = alone();
+    let Some(engine) = engine("llama", &[], DtypeChoice::Auto) else { return };
+    say(&engine, job("llama", vec![7; 100], TOKENS)).unwrap();
+    let start = Instant::now();
+    let (_, finished) = say(&engine, job("llama", vec![9; 200], 200)).unwrap();
+    let wall = start.elapsed();
+    let times = finished.timings;
+    assert_eq!(times.generation, times.prefill + times.decode);
+    assert!(times.queue + times.generation <= wall, "{times:?} of {wall:?}");
+    assert!(times.queue + times.generation >= wall / 2, "{times:?} of {wall:?}");
+    assert!(times.decode > times.prefill, "200 steps and one: {times:?}");
+    let rate = f64::from(200 - 1) / times.decode.as_secs_f64();
+    let _ = writeln!(stderr(), "{rate:.0} tokens a second, first after {:?}", times.first_token);
+    engine.shutdown();
+}
