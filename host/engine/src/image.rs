@@ -1,5 +1,6 @@
 //! Images to what a vision tower reads, as the model's preprocessor_config.json says.
 
+mod fit;
 mod keys;
 #[cfg(test)]
 mod tests;
@@ -8,6 +9,7 @@ use ::image::{DynamicImage, RgbImage, imageops::FilterType};
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 
+use self::fit::Fit;
 use crate::error::{EngineError, LoadError};
 
 const FILE: &str = "preprocessor_config.json";
@@ -46,6 +48,8 @@ enum Resize {
     Exact(Size),
     /// The shorter side gets this long, the other one keeps the proportions.
     ShortestEdge(u32),
+    /// Any size, within bounds.
+    Fit(Fit),
 }
 
 /// What is done where preprocessor_config.json says nothing.
@@ -67,6 +71,13 @@ impl Preprocess {
     /// As [`Self::new`], but where the file says nothing, what SigLIP does.
     pub(crate) fn siglip(config: Option<&Value>, side: u32) -> Result<Self, LoadError> {
         Self::read(config, side, SIGLIP)
+    }
+
+    /// For a tower that takes images of any size, made of squares of `square` pixels a side: what transformers'
+    /// `Qwen2VLImageProcessor` makes of them. It neither crops nor pads.
+    pub(crate) fn any_size(config: &Value, square: u32) -> Result<Self, LoadError> {
+        parse_any_size(config, square)
+            .map_err(|reason| LoadError::Config { file: FILE.to_owned(), reason })
     }
 
     fn read(config: Option<&Value>, side: u32, tower: Defaults) -> Result<Self, LoadError> {
@@ -94,26 +105,40 @@ impl Preprocess {
         Ok(preprocess)
     }
 
+    /// Width and height of what [`Self::apply`] makes of an image of these.
+    pub(crate) fn size(&self, width: u32, height: u32) -> Result<(u32, u32), EngineError> {
+        let resized = self.resized(width, height)?;
+        let size = self.crop.unwrap_or(resized);
+        Ok((size.width, size.height))
+    }
+
     /// Pixels as `f32` of shape (3, height, width), on the CPU.
     pub(crate) fn apply(&self, image: &DynamicImage) -> Result<Tensor, EngineError> {
-        let (width, height) = (image.width(), image.height());
-        if width == 0 || height == 0 {
-            return Err(EngineError::BadImage("it has no pixels".into()));
-        }
-        if width.max(height) / width.min(height) > MAX_ASPECT {
-            return Err(EngineError::BadImage(format!(
-                "one side of {width} x {height} is more than {MAX_ASPECT} times the other"
-            )));
-        }
+        let resized = self.resized(image.width(), image.height())?;
         // Transparency is dropped, as Pillow's convert("RGB") drops it.
         let mut pixels = image.to_rgb8();
-        if let Some(size) = self.resize.map(|resize| resize.of(width, height))
-            && (size.width, size.height) != pixels.dimensions()
-        {
-            pixels = ::image::imageops::resize(&pixels, size.width, size.height, self.filter);
+        if (resized.width, resized.height) != pixels.dimensions() {
+            pixels = ::image::imageops::resize(&pixels, resized.width, resized.height, self.filter);
         }
-        let size = self.crop.unwrap_or(Size { height: pixels.height(), width: pixels.width() });
-        Ok(self.tensor(&pixels, size)?)
+        Ok(self.tensor(&pixels, self.crop.unwrap_or(resized))?)
+    }
+
+    /// The size of an image before it is cropped.
+    fn resized(&self, width: u32, height: u32) -> Result<Size, EngineError> {
+        let (short, long) = (width.min(height), width.max(height));
+        if short == 0 {
+            return Err(EngineError::BadImage("it has no pixels".into()));
+        }
+        let most = match self.resize {
+            Some(Resize::Fit(_)) => fit::MAX_ASPECT,
+            _ => MAX_ASPECT,
+        };
+        if u64::from(long) > u64::from(most) * u64::from(short) {
+            return Err(EngineError::BadImage(format!(
+                "one side of {width} x {height} is more than {most} times the other"
+            )));
+        }
+        Ok(self.resize.map_or(Size { height, width }, |resize| resize.of(width, height)))
     }
 
     /// The middle of `pixels`, black where they end.
@@ -155,6 +180,10 @@ impl Resize {
                     Size { width: other, height: edge }
                 }
             }
+            Self::Fit(fit) => {
+                let (width, height) = fit.of(width, height);
+                Size { height, width }
+            }
         }
     }
 }
@@ -165,8 +194,7 @@ fn margin(found: u32, wanted: u32) -> i64 {
 }
 
 fn parse(config: &Value, side: u32, defaults: Defaults) -> Result<Preprocess, String> {
-    let flag =
-        |key: &str, default: bool| config.get(key).and_then(Value::as_bool).unwrap_or(default);
+    let flag = |key: &str, default: bool| flag(config, key, default);
     if flag("do_pad", false) {
         return Err("do_pad is not supported".into());
     }
@@ -183,12 +211,34 @@ fn parse(config: &Value, side: u32, defaults: Defaults) -> Result<Preprocess, St
         (true, None | Some(Value::Null)) => Some(Size { height: side, width: side }),
         (true, Some(crop)) => Some(size(crop).ok_or("crop_size is no size")?),
     };
+    let (scale, mean, std) = colours(config, defaults)?;
+    Ok(Preprocess { resize, filter: filter(config.get("resample"))?, crop, scale, mean, std })
+}
+
+fn parse_any_size(config: &Value, square: u32) -> Result<Preprocess, String> {
+    for (key, wanted) in [("do_resize", true), ("do_pad", false), ("do_center_crop", false)] {
+        if flag(config, key, wanted) != wanted {
+            return Err(format!("{key} is {}, which the tower cannot have", !wanted));
+        }
+    }
+    let resize = Some(Resize::Fit(Fit::read(config, square)?));
+    let (scale, mean, std) = colours(config, CLIP)?;
+    let filter = filter(config.get("resample"))?;
+    Ok(Preprocess { resize, filter, crop: None, scale, mean, std })
+}
+
+fn flag(config: &Value, key: &str, default: bool) -> bool {
+    config.get(key).and_then(Value::as_bool).unwrap_or(default)
+}
+
+/// What bytes are multiplied by, and then the mean and the deviation of each colour.
+fn colours(config: &Value, defaults: Defaults) -> Result<(f32, [f32; 3], [f32; 3]), String> {
     let scale = match config.get("rescale_factor").and_then(Value::as_f64) {
-        _ if !flag("do_rescale", true) => 1.0,
+        _ if !flag(config, "do_rescale", true) => 1.0,
         Some(factor) => factor as f32,
         None => 1.0 / 255.0,
     };
-    let (mean, std) = if flag("do_normalize", true) {
+    let (mean, std) = if flag(config, "do_normalize", true) {
         (three(config, "image_mean", defaults.mean)?, three(config, "image_std", defaults.std)?)
     } else {
         ([0.0; 3], [1.0; 3])
@@ -196,7 +246,7 @@ fn parse(config: &Value, side: u32, defaults: Defaults) -> Result<Preprocess, St
     if std.contains(&0.0) {
         return Err("image_std holds a zero".into());
     }
-    Ok(Preprocess { resize, filter: filter(config.get("resample"))?, crop, scale, mean, std })
+    Ok((scale, mean, std))
 }
 
 /// `{"height": 64, "width": 64}`, `{"shortest_edge": 336}` or the older `336`.

@@ -66,6 +66,7 @@ impl BareModel {
                 blocks,
                 adapter: None,
                 images: &[],
+                areas: &[],
                 logits: true,
             })
             .collect();

@@ -2,8 +2,8 @@
 //!
 //! To add a family, write `model/<name>.rs` with a [`Model`] and one more row in [`FAMILIES`]. `decoder` is what most families
 //! share: `config` and `rope` say what it looks like, `weights` and `linear` are its layers, `attention` is its cache, `batch` one
-//! step of it. `gemma` is how a model of candle-transformers comes in, which reads one sequence at a time. On a CPU, `host` and
-//! `kernel` do the arithmetic.
+//! step of it, `places` where the tokens of images are. `gemma` is how a model of candle-transformers comes in, which reads one
+//! sequence at a time. On a CPU, `host` and `kernel` do the arithmetic. `vision` is what a family that sees says of images.
 
 mod attention;
 mod batch;
@@ -17,8 +17,11 @@ mod linear;
 mod llama;
 mod llava;
 mod packed;
+mod places;
+mod qwen3_vl;
 mod rope;
 mod tower;
+mod vision;
 mod weights;
 
 #[cfg(test)]
@@ -29,12 +32,14 @@ use std::collections::HashMap;
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
-pub(crate) use self::gguf::Gguf;
+pub(crate) use self::{
+    gguf::Gguf,
+    vision::{Area, Extent, ImageTokens, VisionSpec},
+};
 use crate::{
     adapter::AdapterLoadError,
     checkpoint::Files,
     error::{EngineError, LoadError},
-    image::Preprocess,
 };
 
 /// No context is longer, whatever config.json says: the tables of positions grow with it.
@@ -66,7 +71,7 @@ pub(crate) trait Model: Send {
     fn capacity(&self) -> Capacity;
 
     /// The features of one preprocessed image, `f32` of shape (3, height, width): what [`Placed`] puts in the place of its
-    /// tokens. One row for each of them.
+    /// tokens. One row for each of them, and at least as many columns as the decoder's states have.
     fn look(&mut self, _image: &Tensor) -> Result<Tensor, EngineError> {
         Err(EngineError::Internal("the model does not see".into()))
     }
@@ -121,6 +126,9 @@ pub(crate) struct Run<'a> {
     pub(crate) blocks: &'a [u32],
     pub(crate) adapter: Option<&'a str>,
     pub(crate) images: &'a [Placed<'a>],
+    /// Every image of the sequence, in their order, whether it stands among `tokens` or not: some families place what comes
+    /// after an image by its shape.
+    pub(crate) areas: &'a [Area],
     /// Whether the logits after the last of `tokens` are wanted, or its state.
     pub(crate) logits: bool,
 }
@@ -141,14 +149,6 @@ pub(crate) struct Placed<'a> {
 pub(crate) struct AdapterInfo {
     /// How many of the model's matrices it changes.
     pub(crate) modules: usize,
-}
-
-/// What a model wants of images.
-#[derive(Clone, Debug)]
-pub(crate) struct VisionSpec {
-    pub(crate) image_token: u32,
-    pub(crate) tokens_per_image: usize,
-    pub(crate) preprocess: Preprocess,
 }
 
 /// What a family builds its model from. Tensors have the family's canonical names.
@@ -188,6 +188,12 @@ pub(crate) const FAMILIES: &[Family] = &[
         architectures: &["LlavaForConditionalGeneration"],
         canonical: llava::canonical,
         build: llava::build,
+    },
+    Family {
+        model_types: &["qwen3_vl"],
+        architectures: &["Qwen3VLForConditionalGeneration"],
+        canonical: qwen3_vl::canonical,
+        build: qwen3_vl::build,
     },
     Family {
         model_types: &["gemma"],

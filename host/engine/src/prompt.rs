@@ -10,7 +10,7 @@ use crate::{
     error::{EngineError, LoadError},
     guard::Guard,
     job::{Constraint, Message, Part, Prompt},
-    model::VisionSpec,
+    model::{Extent, VisionSpec},
     template::ChatTemplate,
     tokenizer::Tokenizer,
     tools::ToolFormat,
@@ -30,6 +30,8 @@ pub(crate) struct Encoded {
     /// One image token has become as many as the image has features.
     pub(crate) tokens: Vec<u32>,
     pub(crate) images: Vec<Arc<DynamicImage>>,
+    /// The tokens of each image.
+    pub(crate) extents: Vec<Extent>,
     /// How many of the tokens stand for images.
     pub(crate) image_tokens: usize,
 }
@@ -104,7 +106,7 @@ impl Prompter {
             return Err(EngineError::BadPrompt("it is empty".to_owned()));
         }
         fits(tokens.len(), context)?;
-        Ok(Encoded { tokens, images: Vec::new(), image_tokens: 0 })
+        Ok(Encoded { tokens, images: Vec::new(), extents: Vec::new(), image_tokens: 0 })
     }
 
     /// Tokens of a text that is no conversation. Special tokens in it are text. `begin` puts the token before it that texts
@@ -150,7 +152,7 @@ impl Prompter {
         let rendered = self.template.render(messages, tools, &self.guard)?;
         fits(self.tokenizer.fewest_tokens(&rendered), context)?;
         let mut tokens = self.tokenizer.encode(&rendered)?;
-        let mut image_tokens = 0;
+        let (mut extents, mut image_tokens) = (Vec::new(), 0);
         if let Some(vision) = vision {
             let places = tokens.iter().filter(|token| **token == vision.image_token).count();
             if places != images.len() {
@@ -159,15 +161,18 @@ impl Prompter {
                     images.len()
                 )));
             }
-            image_tokens = places.saturating_mul(vision.tokens_per_image);
+            for image in &images {
+                extents.push(vision.extent(image.width(), image.height(), context)?);
+            }
+            image_tokens = extents.iter().fold(0, |sum: usize, it| sum.saturating_add(it.tokens()));
             fits(tokens.len().saturating_sub(places).saturating_add(image_tokens), context)?;
-            tokens = expand(&tokens, vision);
+            tokens = expand(&tokens, vision.image_token, &extents);
         }
         fits(tokens.len(), context)?;
         if tokens.is_empty() {
             return Err(EngineError::Template("the template made an empty prompt".into()));
         }
-        Ok(Encoded { tokens, images, image_tokens })
+        Ok(Encoded { tokens, images, extents, image_tokens })
     }
 }
 
@@ -175,7 +180,12 @@ fn fits(tokens: usize, context: usize) -> Result<(), EngineError> {
     if tokens < context { Ok(()) } else { Err(EngineError::PromptTooLong { tokens, context }) }
 }
 
-fn expand(tokens: &[u32], vision: &VisionSpec) -> Vec<u32> {
-    let times = |token: u32| if token == vision.image_token { vision.tokens_per_image } else { 1 };
+/// `tokens` with as many image tokens for each image as `extents` say.
+fn expand(tokens: &[u32], image_token: u32, extents: &[Extent]) -> Vec<u32> {
+    let mut images = extents.iter();
+    let mut times = |token: u32| match token == image_token {
+        true => images.next().map_or(1, |it| it.tokens()),
+        false => 1,
+    };
     tokens.iter().flat_map(|token| std::iter::repeat_n(*token, times(*token))).collect()
 }

@@ -258,6 +258,93 @@ fn company_changes_no_picture() {
     assert_ne!(found[0], found[1]);
 }
 
+/// A picture of this size whose colours depend on `level`.
+fn sized(level: u32, width: u32, height: u32) -> Arc<DynamicImage> {
+    let pixel = |x: u32, y: u32| ::image::Rgb([level, x * 6 + level, y * 8].map(|it| it as u8));
+    Arc::new(DynamicImage::ImageRgb8(::image::RgbImage::from_fn(width, height, pixel)))
+}
+
+#[test]
+fn images_of_any_size_become_as_many_tokens_as_they_need() {
+    let engine = start(config("qwen3-vl", &[])).unwrap();
+    for (sizes, tokens) in [
+        (vec![], 0),
+        (vec![(32, 32)], 16),
+        (vec![(56, 24)], 21),
+        (vec![(16, 40), (32, 24)], 22),
+        (vec![(9, 9)], 4),
+        (vec![(200, 150)], 54),
+    ] {
+        let pictures: Vec<_> =
+            sizes.iter().map(|(width, height)| sized(7, *width, *height)).collect();
+        let job = chat("qwen3-vl", "what is it?", &pictures.iter().collect::<Vec<_>>(), 4);
+        let (_, finished) = finish(engine.submit(job).unwrap());
+        assert_eq!(finished.image_tokens, tokens, "{sizes:?}");
+        assert!(finished.input_tokens > tokens, "{sizes:?}");
+    }
+    let (thin, large) = (sized(7, 1, 500), sized(7, 64, 64));
+    for (pictures, expected) in [(vec![&thin], "bad_image"), (vec![&large; 9], "prompt_too_long")] {
+        let mut events = engine.submit(chat("qwen3-vl", "look", &pictures, 4)).unwrap();
+        let Some(Event::Failed(error)) = events.blocking_recv() else { panic!("it was taken") };
+        assert_eq!((error.error_type(), error.is_client_error()), (expected, true));
+    }
+}
+
+#[test]
+fn company_changes_no_picture_of_any_size() {
+    let (square, wide, high) = (sized(250, 40, 40), sized(10, 56, 24), sized(90, 30, 77));
+    let ask = |text: &str, pictures: &[&Arc<DynamicImage>]| {
+        let mut job = chat("qwen3-vl", text, pictures, 70);
+        job.sampling.ignore_eos = true;
+        job
+    };
+    let jobs = [
+        ask("what is it?", &[&square]),
+        ask("what is it?", &[&wide]),
+        ask("what is it?", &[&square]),
+        ask("which is larger?", &[&high, &square]),
+        ask("no picture", &[]),
+        ask("no picture, and a longer question", &[]),
+    ];
+    let plain = || config("qwen3-vl", &[]);
+    // Pieces end within pictures.
+    let small_steps = Config { max_num_batched_tokens: Some(10), ..plain() };
+    let ([expected, found], _) = alone_and_together(&jobs, plain(), small_steps);
+    assert_eq!(found, expected);
+    // Who comes back after a while has its pictures looked at again.
+    let small_cache = Config { kv_cache_bytes: Some(1), ..plain() };
+    let ([expected, found], stats) = alone_and_together(&jobs, plain(), small_cache);
+    assert_eq!(found, expected);
+    assert!(stats.preemptions > 0, "nobody was preempted: the test tests nothing");
+}
+
+#[test]
+fn a_picture_seen_before_is_not_read_again() {
+    let (one, other) = (sized(250, 72, 56), sized(10, 72, 56));
+    let ask = |picture: &Arc<DynamicImage>, question: &str| {
+        let mut job = chat("qwen3-vl", "here is a picture:", &[picture], 12);
+        let text =
+            format!("now, with this picture before you, answer as well as you can: {question}");
+        content(&mut job).push(Part::Text(text));
+        job
+    };
+    let caching = start(config("qwen3-vl", &[])).unwrap();
+    let plain = Config { prefix_caching: false, ..config("qwen3-vl", &[]) };
+    let plain = start(plain).unwrap();
+    let say = |job: Job| {
+        let (text, finished) = finish(caching.submit(job.clone()).unwrap());
+        assert_eq!(text, finish(plain.submit(job).unwrap()).0);
+        assert_eq!(finished.image_tokens, 63);
+        finished.cached_tokens
+    };
+    assert_eq!(say(ask(&one, "what is to be seen?")), 0);
+    // What comes after the picture is there as well.
+    assert!(say(ask(&one, "what is to be seen?")) >= 80);
+    assert!(say(ask(&one, "how many are there?")) >= 80);
+    // Another picture of the same size is another one.
+    assert!(say(ask(&other, "what is to be seen?")) < 32);
+}
+
 #[test]
 fn a_small_cache_changes_no_text() {
     let jobs: Vec<Job> =

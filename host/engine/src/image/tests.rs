@@ -1,7 +1,8 @@
 use ::image::{DynamicImage, Rgb, RgbImage, Rgba, RgbaImage};
 use serde_json::{Value, json};
 
-use super::Preprocess;
+use super::{Preprocess, fit::Fit};
+use crate::tests::json_file;
 
 fn values(config: &Value, side: u32, image: &DynamicImage) -> (Vec<usize>, Vec<f32>) {
     let tensor = Preprocess::new(Some(config), side).unwrap().apply(image).unwrap();
@@ -82,6 +83,50 @@ fn what_cannot_be_made_is_refused() {
     assert_eq!(Preprocess::new(Some(&harmless), 32).unwrap(), Preprocess::new(None, 32).unwrap());
     let preprocess = Preprocess::new(None, 32).unwrap();
     for (width, height) in [(0, 5), (1, 1000), (100_000, 2)] {
+        let error = preprocess.apply(&DynamicImage::new_rgb8(width, height)).unwrap_err();
+        assert_eq!(error.error_type(), "bad_image", "{width} x {height}");
+    }
+}
+
+#[test]
+fn sizes_are_those_of_transformers() {
+    let golden = json_file("qwen3-vl", "golden.json");
+    for row in golden["sizes"].as_array().unwrap() {
+        let row: Vec<u64> = serde_json::from_value(row.clone()).unwrap();
+        let [height, width, square, least, most, high, wide] = row[..] else { panic!("{row:?}") };
+        let number = |it: u64| u32::try_from(it).unwrap();
+        let read = |config: &Value| Fit::read(config, number(square)).unwrap();
+        let fit = read(&json!({"size": {"shortest_edge": least, "longest_edge": most}}));
+        let found = fit.of(number(width), number(height));
+        assert_eq!(found, (number(wide), number(high)), "{row:?}");
+        assert_eq!(fit, read(&json!({"min_pixels": least, "max_pixels": most, "size": null})));
+    }
+    let said_nothing = Fit::read(&json!({}), 28).unwrap();
+    assert_eq!(said_nothing.of(3000, 3000), (980, 980));
+    assert_eq!(said_nothing.of(1, 1), (56, 56));
+}
+
+#[test]
+fn what_no_tower_for_any_size_takes_is_refused() {
+    for (config, named) in [
+        (json!({"do_resize": false}), "do_resize"),
+        (json!({"do_pad": true}), "do_pad"),
+        (json!({"do_center_crop": true}), "do_center_crop"),
+        (json!({"size": {"shortest_edge": 256}}), "longest_edge"),
+        (json!({"size": {"height": 64, "width": 64}}), "shortest_edge"),
+        (json!({"min_pixels": 0}), "shortest_edge"),
+        (json!({"max_pixels": 1_u64 << 40}), "longest_edge"),
+        (json!({"min_pixels": 5000, "max_pixels": 4000}), "at least"),
+        (json!({"resample": 5}), "resample"),
+        (json!({"image_std": [0.0, 1.0, 1.0]}), "image_std"),
+    ] {
+        let error = Preprocess::any_size(&config, 8).unwrap_err().to_string();
+        assert!(error.contains(named), "{config}: {error}");
+    }
+    assert!(Preprocess::any_size(&json!({}), 0).is_err());
+    let preprocess = Preprocess::any_size(&json!({}), 28).unwrap();
+    assert_eq!(preprocess.size(1, 200).unwrap(), (28, 812));
+    for (width, height) in [(0, 5), (1, 201)] {
         let error = preprocess.apply(&DynamicImage::new_rgb8(width, height)).unwrap_err();
         assert_eq!(error.error_type(), "bad_image", "{width} x {height}");
     }

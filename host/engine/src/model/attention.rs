@@ -9,7 +9,7 @@ mod host;
 use candle_core::{DType, Device, Result, Tensor};
 
 use self::{device::DeviceCache, host::HostCache};
-use super::{Capacity, batch::Batch, config::DecoderConfig};
+use super::{Capacity, batch::Batch, config::DecoderConfig, places::Axis};
 
 /// How many tokens a block holds: prefixes are shared in steps of it.
 pub(super) const BLOCK_TOKENS: usize = 16;
@@ -43,6 +43,8 @@ impl Heads {
 pub(super) struct Attention {
     cache: Cache,
     capacity: Capacity,
+    /// By which coordinate of a token each pair of a head is turned, where they differ.
+    axes: Option<Vec<Axis>>,
 }
 
 enum Cache {
@@ -76,7 +78,7 @@ impl Attention {
             let layers = config.layers();
             Cache::Device(DeviceCache::new(heads, layers, capacity, tables, device, dtype)?)
         };
-        Ok(Self { cache, capacity })
+        Ok(Self { cache, capacity, axes: config.rope.axes().map(<[Axis]>::to_vec) })
     }
 
     /// The same, empty, as it would be on another device.
@@ -89,7 +91,8 @@ impl Attention {
             (host.heads(), config.layers(), config.rope.tables(config.context));
         let (device, dtype) = (&Device::Cpu, DType::F32);
         let cache = DeviceCache::new(heads, layers, self.capacity, tables, device, dtype)?;
-        Ok(Self { cache: Cache::Device(cache), capacity: self.capacity })
+        let axes = self.axes.clone();
+        Ok(Self { cache: Cache::Device(cache), capacity: self.capacity, axes })
     }
 
     pub(super) fn capacity(&self) -> Capacity {
@@ -98,9 +101,13 @@ impl Attention {
 
     /// What every layer of a step needs.
     pub(super) fn begin(&mut self, batch: &Batch<'_>) -> Result<()> {
+        let turns = self.axes.as_ref().and_then(|axes| batch.turns(axes));
         match &mut self.cache {
-            Cache::Host(_) => Ok(()),
-            Cache::Device(cache) => cache.begin(batch),
+            Cache::Host(cache) => {
+                cache.begin(turns);
+                Ok(())
+            }
+            Cache::Device(cache) => cache.begin(batch, turns),
         }
     }
 

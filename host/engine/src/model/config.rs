@@ -40,6 +40,8 @@ pub(super) enum Kind {
     Mistral,
     Qwen2,
     Qwen3,
+    /// What reads the images of Qwen3-VL: a Qwen3 whose positions have three coordinates.
+    Qwen3Vl,
 }
 
 /// Keys that are read, by every family.
@@ -119,7 +121,7 @@ const HARMLESS: [&str; 50] = [
 ];
 
 impl Kind {
-    /// By the `model_type` of a config.json.
+    /// By the `model_type` of a config.json, for those that can stand alone.
     pub(super) fn of(model_type: &str) -> Option<Self> {
         Some(match model_type {
             "llama" => Self::Llama,
@@ -136,13 +138,14 @@ impl Kind {
             Self::Mistral => "mistral",
             Self::Qwen2 => "qwen2",
             Self::Qwen3 => "qwen3",
+            Self::Qwen3Vl => "qwen3_vl_text",
         }
     }
 
     /// Keys that only this family has.
     fn own_keys(self) -> &'static [&'static str] {
         match self {
-            Self::Llama => &[],
+            Self::Llama | Self::Qwen3Vl => &[],
             Self::Mistral => &["sliding_window"],
             Self::Qwen2 | Self::Qwen3 => {
                 &["sliding_window", "use_sliding_window", "max_window_layers", "layer_types"]
@@ -158,17 +161,18 @@ impl DecoderConfig {
         let or = |llama: usize, mistral: usize, qwen: usize| match kind {
             Kind::Llama => llama,
             Kind::Mistral => mistral,
-            Kind::Qwen2 | Kind::Qwen3 => qwen,
+            Kind::Qwen2 | Kind::Qwen3 | Kind::Qwen3Vl => qwen,
         };
+        let is_qwen3 = matches!(kind, Kind::Qwen3 | Kind::Qwen3Vl);
         let hidden = count(raw, "hidden_size", 4096)?;
         let heads = count(raw, "num_attention_heads", 32)?;
         let few = match kind {
             Kind::Llama => heads,
             Kind::Mistral => 8,
-            Kind::Qwen2 | Kind::Qwen3 => 32,
+            Kind::Qwen2 | Kind::Qwen3 | Kind::Qwen3Vl => 32,
         };
         let key_value_heads = count(raw, "num_key_value_heads", few)?;
-        let head = if kind == Kind::Qwen3 { 128 } else { hidden / heads };
+        let head = if is_qwen3 { 128 } else { hidden / heads };
         let head = count(raw, "head_dim", head.max(1))?;
         if !heads.is_multiple_of(key_value_heads) || !head.is_multiple_of(2) {
             return Err(bad_config(format!(
@@ -181,7 +185,12 @@ impl DecoderConfig {
             return Err(unsupported(&format!("hidden_act {activation:?}")));
         }
         let layers = count(raw, "num_hidden_layers", 32)?;
-        let places = count(raw, "max_position_embeddings", or(2048, 4096 * 32, 32_768))?;
+        let places = if kind == Kind::Qwen3Vl { 128_000 } else { or(2048, 4096 * 32, 32_768) };
+        let places = count(raw, "max_position_embeddings", places)?;
+        let rope = match kind {
+            Kind::Qwen3Vl => Rope::read_sections(raw, head, places, 500_000.0)?,
+            _ => Rope::read(raw, head, places)?,
+        };
         let attention_bias = flag(raw, "attention_bias")?;
         Ok(Self {
             vocabulary: count(raw, "vocab_size", or(32_000, 32_000, 151_936))?,
@@ -196,9 +205,9 @@ impl DecoderConfig {
             qkv_bias: attention_bias || kind == Kind::Qwen2,
             output_bias: attention_bias,
             mlp_bias: flag(raw, "mlp_bias")?,
-            head_norms: kind == Kind::Qwen3,
+            head_norms: is_qwen3,
             windows: windows(kind, raw, layers)?,
-            rope: Rope::read(raw, head, places)?,
+            rope,
         })
     }
 
@@ -221,7 +230,7 @@ fn check_keys(kind: Kind, raw: &Value) -> Result<(), LoadError> {
     let biased = ["attention_bias", "mlp_bias"].into_iter().find(|key| {
         let has = match kind {
             Kind::Llama => true,
-            Kind::Qwen3 => *key == "attention_bias",
+            Kind::Qwen3 | Kind::Qwen3Vl => *key == "attention_bias",
             Kind::Mistral | Kind::Qwen2 => false,
         };
         !has && raw.get(key).and_then(Value::as_bool) == Some(true)
@@ -246,7 +255,7 @@ fn windows(kind: Kind, raw: &Value, layers: usize) -> Result<Vec<Option<usize>>,
         _ => Some(count(raw, "sliding_window", 4096)?),
     };
     match kind {
-        Kind::Llama => Ok(vec![None; layers]),
+        Kind::Llama | Kind::Qwen3Vl => Ok(vec![None; layers]),
         Kind::Mistral => Ok(vec![window; layers]),
         Kind::Qwen2 | Kind::Qwen3 => {
             let window =

@@ -168,6 +168,7 @@ impl Decoder {
             let gate = layer.gate.forward(&y, &adapted)?;
             let up = layer.up.forward(&y, &adapted)?;
             x = (x + layer.down.forward(&gated(&gate, &up)?, &adapted)?)?;
+            x = batch.deepen(x, index)?;
         }
         self.rows(batch, &x, wanted)
     }

@@ -5,7 +5,7 @@ use candle_nn::Activation;
 use serde_json::Value;
 
 use super::{
-    AdapterInfo, Capacity, Model, Parts, Run, VisionSpec, bad_config,
+    AdapterInfo, Capacity, ImageTokens, Model, Parts, Run, VisionSpec, bad_config,
     config::{DecoderConfig, Kind, is_harmless},
     decoder::{Decoder, Place},
     linear::{Linear, Targets},
@@ -75,13 +75,13 @@ pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
         Some(other) => return Err(bad_config(format!("multimodal_projector_bias is {other}"))),
     };
 
-    let tokens_per_image = vision.rows() - usize::from(drop_first);
-    if tokens_per_image == 0 {
+    let tokens = vision.rows() - usize::from(drop_first);
+    if tokens == 0 {
         return Err(bad_config("vision_feature_select_strategy leaves nothing of an image"));
     }
     let spec = VisionSpec {
         image_token: image_token(config)?,
-        tokens_per_image,
+        tokens: ImageTokens::Fixed(tokens),
         preprocess: preprocess(&parts, &vision)?,
     };
 
@@ -137,28 +137,6 @@ struct Llava {
     dtype: DType,
 }
 
-impl Llava {
-    /// Every image token has its features, and nothing else has.
-    fn check(&self, run: &Run<'_>) -> Result<(), EngineError> {
-        let is_image = |token: &u32| *token == self.spec.image_token;
-        let places = run.tokens.iter().filter(|token| is_image(token)).count();
-        let mut placed = 0;
-        for image in run.images {
-            let (first, last) = image.rows;
-            let rows = last.saturating_sub(first);
-            let tokens = run.tokens.get(image.at..image.at + rows);
-            if !tokens.is_some_and(|tokens| tokens.iter().all(is_image)) {
-                return Err(EngineError::Internal("features without image tokens".into()));
-            }
-            placed += rows;
-        }
-        if placed == places {
-            return Ok(());
-        }
-        Err(EngineError::Internal("image tokens without an image".into()))
-    }
-}
-
 impl Model for Llava {
     fn family(&self) -> &'static str {
         "llava"
@@ -192,7 +170,7 @@ impl Model for Llava {
 
     fn forward(&mut self, runs: &[Run<'_>]) -> Result<Tensor, EngineError> {
         for run in runs {
-            self.check(run)?;
+            run.check_images(self.spec.image_token)?;
         }
         self.decoder.forward(runs)
     }
@@ -203,7 +181,7 @@ impl Model for Llava {
 
     fn embed(&mut self, runs: &[Run<'_>]) -> Result<Tensor, EngineError> {
         for run in runs {
-            self.check(run)?;
+            run.check_images(self.spec.image_token)?;
         }
         self.decoder.embed(runs)
     }

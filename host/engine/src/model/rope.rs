@@ -2,7 +2,11 @@
 
 use serde_json::Value;
 
-use super::{bad_config, unsupported};
+use super::{
+    bad_config,
+    places::{Axis, Sections},
+    unsupported,
+};
 use crate::error::LoadError;
 
 /// The turning of one model.
@@ -12,6 +16,8 @@ pub(super) struct Rope {
     frequencies: Vec<f32>,
     /// YaRN makes queries and keys longer with it.
     length: f32,
+    /// Which coordinate of a token turns each pair, where they differ.
+    axes: Option<Vec<Axis>>,
 }
 
 /// How positions beyond the ones of the training are reached.
@@ -39,6 +45,30 @@ impl Rope {
             None => Scaling::Plain,
         };
         Ok(Self::new(theta, scaling, head))
+    }
+
+    /// As [`Self::read`], for pairs that are turned by different coordinates of a token: `mrope_section` beside the rest.
+    /// `theta` is the one of a config.json without any.
+    pub(super) fn read_sections(
+        raw: &Value,
+        head: usize,
+        context: usize,
+        theta: f64,
+    ) -> Result<Self, LoadError> {
+        let mut rest = raw.as_object().cloned().unwrap_or_default();
+        let named = |key: &&str| raw.get(*key).is_some_and(Value::is_object);
+        let key = ["rope_parameters", "rope_scaling"].into_iter().find(named);
+        let mut object = key.and_then(|key| rest.remove(key)).unwrap_or_default();
+        let sections = Sections::read(&mut object, head / 2)?;
+        let own = object.as_object_mut().and_then(|object| object.remove("rope_theta"));
+        let given = own.and_then(|theta| theta.as_f64());
+        let given = given.or_else(|| raw.get("rope_theta")?.as_f64());
+        rest.insert("rope_theta".to_owned(), given.unwrap_or(theta).into());
+        if let Some(key) = key {
+            rest.insert(key.to_owned(), object);
+        }
+        let rest = Value::Object(rest);
+        Ok(Self { axes: Some(sections.axes()), ..Self::read(&rest, head, context)? })
     }
 
     /// `theta` is the base of the turns of a head with `head` numbers.
@@ -81,7 +111,12 @@ impl Rope {
                 }
             }
         }
-        Self { frequencies, length }
+        Self { frequencies, length, axes: None }
+    }
+
+    /// For each pair, which coordinate of a token turns it. None where all are turned by how many tokens are before.
+    pub(super) fn axes(&self) -> Option<&[Axis]> {
+        self.axes.as_deref()
     }
 
     /// Each pair turns so many times slower.

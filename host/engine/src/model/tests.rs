@@ -1,3 +1,4 @@
+mod qwen3_vl;
 mod smollm2;
 
 use std::{collections::HashMap, fs::File, slice};
@@ -14,7 +15,7 @@ use proptest::{prelude::*, sample::Index};
 use serde_json::{Value, json};
 
 use super::{
-    Capacity, Gguf, Model, Parts, Placed, Run,
+    Area, Capacity, Gguf, ImageTokens, Model, Parts, Placed, Run,
     config::{DecoderConfig, Kind},
     decoder::{Decoder, Place},
     family,
@@ -74,6 +75,8 @@ struct Text {
     adapter: Option<String>,
     /// Features, one tensor for each image.
     images: Vec<Tensor>,
+    /// Where they are, for families that ask.
+    areas: Vec<Area>,
     blocks: Vec<u32>,
     position: usize,
     /// How many tokens of the prompt a step reads.
@@ -90,6 +93,7 @@ impl Text {
             said: Vec::new(),
             adapter: None,
             images: Vec::new(),
+            areas: Vec::new(),
             blocks: (0..32).map(|block| number * 32 + block).rev().collect(),
             position: 0,
             chunk: 1000,
@@ -145,6 +149,7 @@ fn step(model: &mut dyn Model, texts: &mut [&mut Text]) -> Result<(), crate::Eng
             blocks: &text.blocks,
             adapter: text.adapter.as_deref(),
             images,
+            areas: &text.areas,
             logits: *logits,
         })
         .collect();
@@ -372,6 +377,7 @@ fn runs_that_do_not_fit_are_errors_and_no_panics() {
         blocks: &blocks,
         adapter: None,
         images: &[],
+        areas: &[],
         logits: true,
     };
     let long = [7; 513];
@@ -496,7 +502,7 @@ fn llava_says_what_the_reference_says() {
                 check(model.as_mut(), &golden[*case], &images, chunk, &what);
             }
         }
-        assert_eq!(model.vision().unwrap().tokens_per_image, 16, "{name}");
+        assert_eq!(model.vision().unwrap().tokens, ImageTokens::Fixed(16), "{name}");
     }
 }
 
@@ -511,7 +517,8 @@ fn features_are_those_that_config_json_chooses() {
         let mut model = (family(&raw).unwrap().build)(parts(&raw, &files, canonical)).unwrap();
         let case = format!("layer {}", choice["layer"]);
         check(model.as_mut(), choice, &[pixels(&golden["pixels"])], 1000, &case);
-        assert_eq!(json!(model.vision().unwrap().tokens_per_image), choice["nimg"], "{case}");
+        let tokens = usize::try_from(choice["nimg"].as_u64().unwrap()).unwrap();
+        assert_eq!(model.vision().unwrap().tokens, ImageTokens::Fixed(tokens), "{case}");
     }
 }
 
@@ -669,6 +676,7 @@ fn each_image_fills_its_own_place() {
         blocks: &[0, 1, 2],
         adapter: None,
         images,
+        areas: &[],
         logits: true,
     };
     let cases = [
@@ -770,7 +778,7 @@ fn families_and_tensors_that_are_missing_are_named() {
     let error = family(&json!({"model_type": "whisper"})).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "no model family for model_type \"whisper\"; known are llama, mistral, qwen2, qwen3, llava, gemma"
+        "no model family for model_type \"whisper\"; known are llama, mistral, qwen2, qwen3, llava, qwen3_vl, gemma"
     );
     assert!(family(&json!({"architectures": ["LlamaForCausalLM"]})).is_ok());
 
@@ -851,6 +859,7 @@ fn gemma_says_what_the_reference_says_one_text_at_a_time() {
         blocks: &[0],
         adapter: None,
         images: &[],
+        areas: &[],
         logits: true,
     };
     for (runs, why) in [

@@ -52,7 +52,7 @@ pub(super) enum TowerKind {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Activation {
+pub(super) enum Activation {
     QuickGelu,
     Gelu,
     GeluTanh,
@@ -90,16 +90,7 @@ impl TowerConfig {
             }
         };
         check_keys(raw)?;
-        let activation = match raw.get("hidden_act") {
-            None | Some(Value::Null) => activation,
-            Some(named) => named.as_str().unwrap_or("(no text)"),
-        };
-        let activation = match activation {
-            "quick_gelu" => Activation::QuickGelu,
-            "gelu" => Activation::Gelu,
-            "gelu_pytorch_tanh" => Activation::GeluTanh,
-            other => return Err(unsupported(&format!("hidden_act {other:?} in vision_config"))),
-        };
+        let activation = Activation::read(raw, activation)?;
         let eps = match raw.get("layer_norm_eps") {
             None | Some(Value::Null) => eps,
             Some(value) => value
@@ -300,7 +291,21 @@ impl Layer {
 }
 
 impl Activation {
-    fn forward(self, x: &Tensor) -> candle_core::Result<Tensor> {
+    /// The `hidden_act` of a vision_config; `default` where there is none.
+    pub(super) fn read(raw: &Value, default: &str) -> Result<Self, LoadError> {
+        let name = match raw.get("hidden_act") {
+            None | Some(Value::Null) => default,
+            Some(named) => named.as_str().unwrap_or("(no text)"),
+        };
+        Ok(match name {
+            "quick_gelu" => Self::QuickGelu,
+            "gelu" => Self::Gelu,
+            "gelu_pytorch_tanh" => Self::GeluTanh,
+            other => return Err(unsupported(&format!("hidden_act {other:?} in vision_config"))),
+        })
+    }
+
+    pub(super) fn forward(self, x: &Tensor) -> candle_core::Result<Tensor> {
         match self {
             Self::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702f64)?)?,
             Self::Gelu => x.gelu_erf(),
@@ -309,7 +314,8 @@ impl Activation {
     }
 }
 
-fn layer_norm(
+/// Reads `{name}.weight` and `{name}.bias`.
+pub(super) fn layer_norm(
     weights: &mut dyn Weights,
     name: &str,
     size: usize,

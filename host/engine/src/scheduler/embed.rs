@@ -108,6 +108,7 @@ impl Scheduler {
                 blocks,
                 adapter,
                 images: &[],
+                areas: &[],
                 logits: is_last,
             })
             .collect();

@@ -12,7 +12,7 @@ use crate::{
     error::EngineError,
     events,
     job::{Event, FinishReason, Finished, Logprob, Piece, Timings, TokenLogprob},
-    model::Placed,
+    model::{Area, Placed},
     prompt::Prompter,
     sampler::{Logprobs, Sampler},
     stream::Pieces,
@@ -24,6 +24,8 @@ pub(crate) struct Generation {
     sampler: Sampler,
     pieces: Pieces,
     views: Vec<View>,
+    /// Where its images are.
+    areas: Vec<Area>,
     input_tokens: usize,
     image_tokens: usize,
     cached_tokens: usize,
@@ -63,6 +65,7 @@ impl Generation {
             sampler: Sampler::new(sampling, &ready.tokens, ready.mask),
             pieces: Pieces::new(decode, &sampling.stop),
             prompter: Arc::clone(prompter),
+            areas: ready.pictures.iter().map(|it| it.area).collect(),
             views: ready
                 .pictures
                 .into_iter()
@@ -103,6 +106,11 @@ impl Generation {
     pub(crate) fn adapter(&self) -> Option<&str> {
         let served = &self.ticket.served;
         served.adapter.is_some().then_some(served.model.name.as_str())
+    }
+
+    /// Where its images are, in their order.
+    pub(crate) fn areas(&self) -> &[Area] {
+        &self.areas
     }
 
     pub(crate) fn was_admitted(&self) -> bool {

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     error::{EngineError, LoadError},
     job::{Event, Job, Prompt},
-    model::VisionSpec,
+    model::{Area, VisionSpec},
     prompt::Prompter,
     sampler::mask::Mask,
 };
@@ -80,6 +80,7 @@ pub(crate) struct Ready {
 /// An image, ready for the model's eyes.
 pub(crate) struct Picture {
     pub(crate) mark: Mark,
+    pub(crate) area: Area,
     /// On the CPU.
     pub(crate) pixels: Tensor,
 }
@@ -130,14 +131,14 @@ impl Reader {
         let mut pictures = Vec::with_capacity(encoded.images.len());
         if let Some(vision) = vision {
             let mut from = 0;
-            for image in &encoded.images {
+            for (image, extent) in encoded.images.iter().zip(&encoded.extents) {
                 let at = encoded.tokens[from..].iter().position(|it| *it == vision.image_token);
                 let at = from
                     + at.ok_or_else(|| EngineError::Internal("an image has no place".into()))?;
-                let mark =
-                    Mark { at, tokens: vision.tokens_per_image, digest: image_digest(image) };
-                from = at + mark.tokens;
-                pictures.push(Picture { mark, pixels: vision.preprocess.apply(image)? });
+                let mark = Mark { at, tokens: extent.tokens(), digest: image_digest(image) };
+                let area = Area { at, extent: *extent };
+                from = area.end();
+                pictures.push(Picture { mark, area, pixels: vision.preprocess.apply(image)? });
             }
         }
         let mask = match &job.constraint {

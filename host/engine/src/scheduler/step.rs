@@ -92,6 +92,7 @@ impl Scheduler {
                 blocks: self.batcher.blocks(part.number),
                 adapter: self.jobs.get(&part.number).and_then(Generation::adapter),
                 images,
+                areas: self.jobs.get(&part.number).map(Generation::areas).unwrap_or_default(),
                 logits: part.last,
             })
             .collect();

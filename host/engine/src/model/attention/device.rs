@@ -52,9 +52,19 @@ impl DeviceCache {
         })
     }
 
-    pub(super) fn begin(&mut self, batch: &Batch<'_>) -> Result<()> {
+    /// `turns` is the place that turns each pair of each row, where it is not the position.
+    pub(super) fn begin(&mut self, batch: &Batch<'_>, turns: Option<Vec<u32>>) -> Result<()> {
         let device = self.cosines.device();
-        let positions = Tensor::new(batch.positions(), device)?;
+        let (cosines, sines) = match turns {
+            None => {
+                let positions = Tensor::new(batch.positions(), device)?;
+                (self.cosines.index_select(&positions, 0)?, self.sines.index_select(&positions, 0)?)
+            }
+            Some(turns) => {
+                let turns = Tensor::from_vec(turns, (batch.rows, self.heads.size / 2), device)?;
+                (self.cosines.gather(&turns, 0)?, self.sines.gather(&turns, 0)?)
+            }
+        };
         let slots = |span: &Span<'_>, from: usize| -> Vec<u32> {
             (from..span.end()).map(|token| span.slot(token, BLOCK_TOKENS) as u32).collect()
         };
@@ -63,8 +73,8 @@ impl DeviceCache {
         let width = self.heads.key_value_heads * self.heads.size;
         let targets = Tensor::new(new, device)?.unsqueeze(1)?.expand((batch.rows, width))?;
         self.step = Some(Step {
-            cosines: self.cosines.index_select(&positions, 0)?,
-            sines: self.sines.index_select(&positions, 0)?,
+            cosines,
+            sines,
             targets: targets.contiguous()?,
             slots: batch
                 .spans

@@ -17,8 +17,11 @@ const TILE: usize = 48;
 pub(super) struct HostCache {
     heads: Heads,
     layers: Vec<LayerCache>,
+    /// A row for each place, a number for each pair.
     cosines: Vec<f32>,
     sines: Vec<f32>,
+    /// The same for each row of the step, where its pairs are turned by different places.
+    picked: Option<(Vec<f32>, Vec<f32>)>,
 }
 
 /// Each (block, head, token, number).
@@ -44,7 +47,20 @@ impl HostCache {
     ) -> Self {
         let size = capacity.blocks * BLOCK_TOKENS * heads.key_value_heads * heads.size;
         let layer = || LayerCache { keys: vec![0.0; size], values: vec![0.0; size] };
-        Self { heads, layers: (0..layers).map(|_| layer()).collect(), cosines, sines }
+        let layers = (0..layers).map(|_| layer()).collect();
+        Self { heads, layers, cosines, sines, picked: None }
+    }
+
+    /// `turns` is the place that turns each pair of each row, where it is not the position.
+    pub(super) fn begin(&mut self, turns: Option<Vec<u32>>) {
+        let half = self.heads.size / 2;
+        self.picked = turns.map(|turns| {
+            let pick = |table: &[f32]| -> Vec<f32> {
+                let places = turns.iter().zip((0..half).cycle());
+                places.map(|(place, i)| table[*place as usize * half + i]).collect()
+            };
+            (pick(&self.cosines), pick(&self.sines))
+        });
     }
 
     #[cfg(test)]
@@ -114,9 +130,14 @@ impl HostCache {
         }
         let half = size / 2;
         let width = heads.len() / batch.rows;
-        for (row, position) in heads.chunks_exact_mut(width).zip(batch.positions()) {
-            let at = position as usize * half;
-            let (cosines, sines) = (&self.cosines[at..at + half], &self.sines[at..at + half]);
+        // Where each row's cosines and sines are.
+        let (cosines, sines, places): (_, _, Vec<u32>) = match &self.picked {
+            None => (&self.cosines, &self.sines, batch.positions()),
+            Some((cosines, sines)) => (cosines, sines, (0..batch.rows as u32).collect()),
+        };
+        for (row, place) in heads.chunks_exact_mut(width).zip(places) {
+            let at = place as usize * half;
+            let (cosines, sines) = (&cosines[at..at + half], &sines[at..at + half]);
             for head in row.chunks_exact_mut(size) {
                 let (left, right) = head.split_at_mut(half);
                 for i in 0..half {
