@@ -47,6 +47,8 @@ mod openapi;
 mod outbound;
 // Two configurations at the same records, offline and before a change.
 mod replay;
+// The redactor finds in its component what it finds natively.
+mod scanner;
 // Another chain's work is compared, and never written.
 mod shadow;
 // SIGTERM under load, SIGHUP, rotation.

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use crate::Kind;
 
-/// Each pattern is one more pass of the host over every content field.
-const MAX_PATTERNS: usize = 64;
+/// As many as the host takes of one plugin.
+const MAX_PATTERNS: usize = 256;
 /// What a person can write and read; the host's engine has its own limit on the compiled size.
 const MAX_REGEX: usize = 1024;
 
@@ -43,7 +43,7 @@ pub const SCHEMA: &str = r#"{
     "patterns": {
       "description": "Regular expressions (Rust's regex syntax) that the host scans for; the label is the name in capitals.",
       "type": "array",
-      "maxItems": 64,
+      "maxItems": 256,
       "items": {
         "type": "object",
         "additionalProperties": false,

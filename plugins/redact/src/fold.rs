@@ -15,6 +15,17 @@ impl Folded {
     }
 }
 
+/// All full-width forms begin with this byte, and no Hangul syllable does.
+const FIRST: u8 = 0xef;
+
+/// Whether there may be full-width forms in a text at all. Looks at whole blocks without a branch, which compilers turn into
+/// vectors.
+pub fn may_hold(bytes: &[u8]) -> bool {
+    let (blocks, rest) = bytes.as_chunks::<64>();
+    let holds = |block: &[u8]| block.iter().fold(false, |any, it| any | (*it == FIRST));
+    blocks.iter().any(|it| holds(it)) || holds(rest)
+}
+
 /// None when the text holds no full-width form.
 pub fn fold(text: &str) -> Option<Folded> {
     if !text.contains(|it| ascii(it).is_some()) {

@@ -2,7 +2,7 @@
 
 use std::{net::Ipv6Addr, str};
 
-use crate::number::{Groups, in_word, linked};
+use crate::number::{Groups, in_word, linked, value};
 
 /// The longest IPv6 address, with an IPv4 address at its end.
 const MAX_V6: usize = 45;
@@ -24,7 +24,7 @@ pub fn v4(bytes: &[u8], groups: &Groups) -> Option<(usize, usize)> {
     }
     let small = (0..4).all(|it| match groups.text(bytes, it) {
         [b'0', _, ..] => false,
-        digits => str::from_utf8(digits).is_ok_and(|it| it.parse::<u8>().is_ok()),
+        digits => digits.len() <= 3 && value(digits) <= 255,
     });
     small.then_some((start, groups.end(3)))
 }

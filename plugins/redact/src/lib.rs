@@ -21,13 +21,13 @@
 //! The host scans for `patterns` natively, and this plugin turns the matches into edits; there is no regex engine inside.
 //!
 //! # How it works
-//! One pass, eight bytes at a time, looks for bytes that any of the kinds must contain (a digit, `@ : = - _ .`, `A`, `B`).
-//! Only where one stands does a matcher look around. Each matcher looks back a bounded distance, and forward only over what it
+//! One pass, sixteen bytes at a time, looks for bytes that any of the kinds must contain (a digit, `@ :`, and for secrets `= - _ .`,
+//! `A`, `B`). Only where one stands does a matcher look around. Each matcher looks back a bounded distance, and forward only over what it
 //! then consumes or remembers, so time grows with the length of the text whatever the text is.
 //!
 //! # Layout
 //! - [`config`]: the configuration. [`kind`]: the kinds and their labels.
-//! - [`mod@scan`]: the pass over a text. [`number`], [`email`], [`ip`], [`iban`], [`secret`]: the matchers.
+//! - [`mod@scan`]: the pass over a text. [`trigger`]: where it stops. [`number`], [`email`], [`ip`], [`iban`], [`secret`]: the matchers.
 //! - [`guard`]: what the host looks for before it shows a text to this plugin.
 //! - [`fold`]: full-width forms, as Korean and Japanese keyboards write them.
 
@@ -44,6 +44,7 @@ pub mod scan;
 pub mod secret;
 #[cfg(test)]
 mod tests;
+pub mod trigger;
 
 pub use self::{
     config::Config,

@@ -3,6 +3,8 @@
 const MAX_GROUPS: usize = 8;
 /// The longest number of a card, and more digits than any phone has.
 const MAX_DIGITS: usize = 19;
+/// The shortest number that is one group: that of a phone behind `+`.
+const MIN_ALONE: usize = 8;
 
 /// Runs of digits with one separator between each: `010-1234-5678`.
 #[derive(Debug, Default)]
@@ -72,6 +74,19 @@ impl Groups {
     }
 }
 
+/// Where the digits that begin here end, if they are all there is to it: too few to be anything alone, nothing goes on with them, and
+/// no country stands in front. Years, counts and the ends of versions are most digits that there are.
+pub(crate) fn short_end(bytes: &[u8], at: usize) -> Option<usize> {
+    let digits = bytes.get(at..)?.iter().take(MIN_ALONE).take_while(|it| it.is_ascii_digit());
+    let length = digits.count();
+    let before = at.checked_sub(1).and_then(|it| bytes.get(it));
+    let end = at + length;
+    let short = length < MIN_ALONE
+        && !before.is_some_and(u8::is_ascii_alphabetic)
+        && separator(bytes, end).is_none();
+    short.then_some(end)
+}
+
 /// What stands between two groups, and where the second begins.
 fn separator(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
     let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
@@ -111,7 +126,8 @@ pub(crate) fn linked(bytes: &[u8], at: usize, by: &[u8]) -> bool {
         && bytes.get(at - 2).is_some_and(u8::is_ascii_digit)
 }
 
-fn number(digits: &[u8]) -> u32 {
+/// What up to nine digits are as a number.
+pub(crate) fn value(digits: &[u8]) -> u32 {
     digits.iter().fold(0, |rest, it| rest * 10 + u32::from(it - b'0'))
 }
 
@@ -137,7 +153,7 @@ pub fn krn(bytes: &[u8], groups: &Groups) -> Option<(usize, usize)> {
     if count != digits.len() || (!hyphen && groups.length(0) != digits.len()) {
         return None;
     }
-    let (month, day) = (number(digits.get(2..4)?), number(digits.get(4..6)?));
+    let (month, day) = (value(digits.get(2..4)?), value(digits.get(4..6)?));
     let longest = match month {
         2 => 29,
         4 | 6 | 9 | 11 => 30,
@@ -206,7 +222,7 @@ fn grouped_card(bytes: &[u8], groups: &Groups, shape: &[usize]) -> Option<usize>
 
 fn is_card(digits: &[u8]) -> bool {
     let length = digits.len();
-    let prefix = number(digits.get(..4).unwrap_or_default());
+    let prefix = value(digits.get(..4).unwrap_or_default());
     let plausible = match prefix {
         4000..=4999 => matches!(length, 13 | 16 | 19),
         5100..=5599 | 2221..=2720 => length == 16,

@@ -1,10 +1,12 @@
-//! The pass over a text.
-//!
-//! A word of eight bytes is looked at with a dozen instructions and no branch but one, on wasm as well, where no vector
-//! instructions are assumed. All triggers but `_` lie between `-` and `B` in ASCII, which makes the test so short; no byte
-//! of a multi-byte character is ever a trigger.
+//! The pass over a text: from one byte that may belong to something to the next, and around each of them the matchers that it may
+//! belong to.
 
-use crate::{Kind, Kinds, email, fold, iban, ip, number, secret};
+use crate::{
+    Kind, Kinds, email, fold, iban, ip,
+    number::{self, Groups},
+    secret,
+    trigger::Triggers,
+};
 
 /// A part of a text, in bytes, on character boundaries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +19,7 @@ pub struct Match {
 /// Finds everything of these kinds. Matches come in order and don't overlap.
 pub fn scan(text: &str, kinds: Kinds, out: &mut Vec<Match>) {
     let from = out.len();
-    // Full-width forms all begin with this byte, and no Hangul syllable does.
-    if text.as_bytes().contains(&0xef)
+    if fold::may_hold(text.as_bytes())
         && let Some(folded) = fold::fold(text)
     {
         Scan::new(&folded.bytes, kinds, out).run();
@@ -29,36 +30,6 @@ pub fn scan(text: &str, kinds: Kinds, out: &mut Vec<Match>) {
         return;
     }
     Scan::new(text.as_bytes(), kinds, out).run();
-}
-
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGH: u64 = 0x80 * ONES;
-const FIRST: u8 = b'-';
-const LAST: u8 = b'B';
-
-/// Where the next trigger stands.
-fn next_trigger(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    let mut rest = bytes.get(from..)?;
-    while let Some((word, tail)) = rest.split_first_chunk::<8>() {
-        let found = triggers(u64::from_le_bytes(*word));
-        if found != 0 {
-            return Some(at + (found.trailing_zeros() / 8) as usize);
-        }
-        at += 8;
-        rest = tail;
-    }
-    rest.iter().position(|it| matches!(*it, FIRST..=LAST | b'_' | b'b')).map(|it| at + it)
-}
-
-/// The high bit of each byte that is a trigger. Without their high bits, bytes and what is added to them never carry into
-/// the byte beside.
-fn triggers(word: u64) -> u64 {
-    let low = word & !HIGH;
-    let from_first = low + (0x80 - FIRST as u64) * ONES;
-    let after_last = low + (0x80 - (LAST + 1) as u64) * ONES;
-    let not = |it: u8| (low ^ (u64::from(it) * ONES)) + 0x7f * ONES;
-    ((from_first & !after_last) | !(not(b'_') & not(b'b'))) & !word & HIGH
 }
 
 struct Scan<'a> {
@@ -78,9 +49,14 @@ impl<'a> Scan<'a> {
         Self { bytes, kinds, out, first, tokens: secret::Tokens::default(), hex_end: 0 }
     }
 
-    fn run(mut self) {
+    fn run(self) {
+        if self.kinds.has(Kind::Secret) { self.pass::<true>() } else { self.pass::<false>() }
+    }
+
+    fn pass<const SECRETS: bool>(mut self) {
+        let mut triggers = Triggers::<SECRETS>::new(self.bytes);
         let mut at = 0;
-        while let Some(trigger) = next_trigger(self.bytes, at) {
+        while let Some(trigger) = triggers.next(at) {
             at = self.look(trigger).max(trigger + 1);
         }
     }
@@ -119,23 +95,31 @@ impl<'a> Scan<'a> {
     }
 
     fn digits(&mut self, at: usize) -> usize {
-        let bytes = self.bytes;
-        let groups = number::Groups::parse(bytes, at);
-        let matchers: [(Kind, fn(&[u8], &number::Groups) -> Option<(usize, usize)>); 5] = [
-            (Kind::Iban, iban::find),
-            (Kind::Krn, number::krn),
-            (Kind::Card, number::card),
-            (Kind::Ip, ip::v4),
-            (Kind::Phone, number::phone),
-        ];
-        for (kind, find) in matchers {
-            if self.kinds.has(kind)
-                && let Some(found) = find(bytes, &groups)
-            {
-                return self.push(Some(found), kind);
-            }
+        if let Some(end) = number::short_end(self.bytes, at) {
+            return end;
         }
-        groups.first_end()
+        let groups = Groups::parse(self.bytes, at);
+        let found = self
+            .number(Kind::Iban, &groups, iban::find)
+            .or_else(|| self.number(Kind::Krn, &groups, number::krn))
+            .or_else(|| self.number(Kind::Card, &groups, number::card))
+            .or_else(|| self.number(Kind::Ip, &groups, ip::v4))
+            .or_else(|| self.number(Kind::Phone, &groups, number::phone));
+        match found {
+            Some((kind, found)) => self.push(Some(found), kind),
+            None => groups.first_end(),
+        }
+    }
+
+    /// What one matcher says of groups of digits, if its kind is looked for.
+    fn number(
+        &self,
+        kind: Kind,
+        groups: &Groups,
+        find: impl Fn(&[u8], &Groups) -> Option<(usize, usize)>,
+    ) -> Option<(Kind, (usize, usize))> {
+        let found = if self.kinds.has(kind) { find(self.bytes, groups) } else { None };
+        found.map(|it| (kind, it))
     }
 
     /// Adds a match. One that reaches back over earlier ones takes them over, or begins where the last one ends.

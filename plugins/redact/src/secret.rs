@@ -233,8 +233,8 @@ fn private_key(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
 }
 
 /// Names whose values are secret, in lower case, without `-`, `_` and `.`; a name may have anything in front.
-const PASSWORDS: [&[u8]; 4] = [b"password", b"passwd", b"passphrase", b"pwd"];
-const TOKENS: [&[u8]; 8] = [
+pub(crate) const PASSWORDS: [&[u8]; 4] = [b"password", b"passwd", b"passphrase", b"pwd"];
+pub(crate) const TOKENS: [&[u8]; 8] = [
     b"secret",
     b"token",
     b"apikey",
@@ -251,7 +251,9 @@ const KOREAN: [(&str, Name); 5] = [
     ("비번", Name::Password),
     ("토큰", Name::Token),
 ];
-const AUTHORIZATION: &[u8] = b"authorization";
+pub(crate) const AUTHORIZATION: &[u8] = b"authorization";
+/// What names end with that are not Korean: most words in front of a colon are turned down by it.
+pub(crate) const ENDS: &[u8] = b"delnsty";
 /// The longest name that is read.
 const MAX_NAME: usize = 40;
 /// The longest value that a quote is looked for behind.
@@ -321,8 +323,13 @@ fn name(before: &[u8]) -> Option<Name> {
     if let [rest @ .., b'"' | b'\'' | b'`'] = before {
         before = rest.strip_suffix(b"\\").unwrap_or(rest);
     }
-    if let Some((_, name)) = KOREAN.iter().find(|(it, _)| before.ends_with(it.as_bytes())) {
-        return Some(*name);
+    let end = before.iter().rev().take(MAX_NAME).find(|it| !matches!(it, b'-' | b'_' | b'.'))?;
+    if !end.is_ascii() {
+        let korean = KOREAN.iter().find(|(it, _)| before.ends_with(it.as_bytes()));
+        return korean.map(|(_, name)| *name);
+    }
+    if !ENDS.contains(&end.to_ascii_lowercase()) {
+        return None;
     }
     let mut lower = [0; MAX_NAME];
     let mut from = MAX_NAME;

@@ -192,6 +192,12 @@ fn secrets() {
         (r#"{\"api_key\": \"abcdefgh12\"}"#, r#"{\"api_key\": \"[SECRET]\"}"#),
         ("DB_PASSWORD='x y'", "DB_PASSWORD='[SECRET]'"),
         ("access-token = abcdefgh12, x", "access-token = [SECRET], x"),
+        ("passphrase: abcd1", "passphrase: [SECRET]"),
+        ("DB_PWD=hunter2", "DB_PWD=[SECRET]"),
+        ("my passwd : hunter2", "my passwd : [SECRET]"),
+        ("credential=abcdefgh12", "credential=[SECRET]"),
+        ("CREDENTIALS_: abcdefgh12", "CREDENTIALS_: [SECRET]"),
+        ("토큰: abcdefgh12", "토큰: [SECRET]"),
         ("sk-learn-documentation-guide", ""),
         ("task-0123456789abcdef0123", ""),
         ("max_tokens: 512", ""),
@@ -205,6 +211,14 @@ fn secrets() {
         ("www.example.com/a_b-c.html", ""),
         ("AKIAIOSFODNN7EXAMPLEX", ""),
     ]);
+}
+
+#[test]
+fn a_name_is_read_by_its_end() {
+    use crate::secret::{AUTHORIZATION, ENDS, PASSWORDS, TOKENS};
+    for name in PASSWORDS.iter().chain(&TOKENS).chain([&AUTHORIZATION]) {
+        assert!(name.last().is_some_and(|it| ENDS.contains(it)), "{name:?}");
+    }
 }
 
 #[test]
@@ -523,6 +537,31 @@ proptest::proptest! {
         if !out.is_empty() {
             let guard = &GUARDS[usize::from(bits)];
             proptest::prop_assert!(guard.is_match(&text), "{out:?} in {text:?}");
+        }
+    }
+}
+
+/// Digits, and everything that may go on with them or stand around them.
+const AROUND_DIGITS: &str = "[0-9]{1,14}|[ ().+-]{1,4}|[a-zA-Z]{1,3}|DE89|가|_|/|:";
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(20_000))]
+
+    /// Digits that are not looked at further are nothing to any matcher.
+    #[test]
+    fn short_digits_are_nothing(
+        parts in proptest::collection::vec(AROUND_DIGITS, 1..8),
+    ) {
+        use crate::{iban, ip, number::{self, Groups}};
+        let text: String = parts.concat();
+        let bytes = text.as_bytes();
+        for at in (0..bytes.len()).filter(|it| bytes[*it].is_ascii_digit()) {
+            let Some(end) = number::short_end(bytes, at) else { continue };
+            let groups = Groups::parse(bytes, at);
+            proptest::prop_assert_eq!(end, groups.first_end());
+            for find in [iban::find, number::krn, number::card, ip::v4, number::phone] {
+                proptest::prop_assert_eq!(find(bytes, &groups), None, "{} in {:?}", at, text);
+            }
         }
     }
 }

@@ -19,6 +19,8 @@ pub mod number;
 pub mod scan;
 #[path = "../../../../../plugins/redact/src/secret.rs"]
 pub mod secret;
+#[path = "../../../../../plugins/redact/src/trigger.rs"]
+pub mod trigger;
 
 pub use self::{
     kind::{Kind, Kinds},
