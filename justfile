@@ -41,7 +41,7 @@ plugins-check:
 
 # One quick turn of each benchmark, to see that it works
 bench-smoke:
-    BENCH_SMOKE=1 cargo bench --workspace --bench chain --bench request_path --bench live --bench batching --bench decode --bench serving
+    BENCH_SMOKE=1 cargo bench --workspace --bench chain --bench patterns --bench request_path --bench live --bench batching --bench decode --bench serving
 
 # Measure: one line `ratio NAME VALUE goal OP TARGET` a figure, and a table of all of them at the end
 bench *flags:

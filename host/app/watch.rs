@@ -139,7 +139,7 @@ fn not_followed(folder: &Path, error: &notify::Error) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
     use super::*;
 
@@ -159,5 +159,27 @@ mod tests {
             read.store(true, Relaxed);
         });
         assert!(start.elapsed() < LONG);
+    }
+
+    #[test]
+    fn a_burst_is_waited_for_and_read_once() {
+        const EVENTS: usize = 20;
+        let (changed, changes) = bounded(1);
+        let sent = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..EVENTS {
+                    // Nobody takes it: the one that waits stands for it.
+                    let _ = changed.try_send(());
+                    sent.fetch_add(1, Relaxed);
+                    thread::sleep(Duration::from_millis(1));
+                }
+            });
+            changes.recv().unwrap();
+            settle(&changes, Duration::from_secs(60));
+            assert_eq!(sent.load(Relaxed), EVENTS, "it was read in the middle");
+        });
+        // No wish to look again is left.
+        assert!(changes.try_recv().is_err());
     }
 }

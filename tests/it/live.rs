@@ -11,11 +11,15 @@ mod levels;
 mod rollback;
 mod selection;
 
-use std::{collections::BTreeSet, fs, iter};
+use std::{
+    collections::BTreeSet,
+    fs, iter,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
-use crate::support::{Config, Server, by_request, records, repository};
+use crate::support::{Config, Server, by_request, eventually, records, repository};
 
 const ADDRESS: &str = "kim.minsu@example.com";
 /// The number of the revision in force.
@@ -226,6 +230,51 @@ fn a_folder_is_followed_when_another_takes_its_place() {
     server.chat(ADDRESS, &json!({"max_tokens": 1}));
     server.stop();
     assert_eq!(prompts(&server, "json.log"), ["[EMAIL]"]);
+}
+
+/// How often a file is written in a burst.
+const WRITES: usize = 20;
+/// On a machine on which a burst has longer pauses than files must be quiet for (300 ms), or lasts longer than a change waits for
+/// that (3 s), nothing is said of it.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
+const BURST_MAX: Duration = Duration::from_secs(2);
+const TRIES: usize = 10;
+
+#[test]
+fn a_burst_of_writes_is_one_change_and_the_last_one_counts() {
+    let config = |by: &str| {
+        Config::json().plugin("json", &format!("config = {{ resource = {{ by = {by:?} }} }}"))
+    };
+    let last = format!("write {WRITES}");
+    let burst = || {
+        let mut server = Server::start(&config("first"));
+        let ask = || assert_eq!(server.chat("hello", &json!({"max_tokens": 1})).status, 200);
+        let start = Instant::now();
+        let (mut written, mut pause) = (start, Duration::ZERO);
+        for number in 1..=WRITES {
+            server.configure(&config(&format!("write {number}")).text());
+            pause = pause.max(written.elapsed());
+            written = Instant::now();
+            // Time for whoever does not wait.
+            ask();
+        }
+        if pause > PAUSE_MAX || start.elapsed() > BURST_MAX {
+            return None;
+        }
+        eventually("the last write", || {
+            ask();
+            server.read("json.log").contains(&format!("{last:?}")).then_some(())
+        });
+        server.stop();
+        Some(server)
+    };
+    let server = (0..TRIES).find_map(|_| burst()).expect("a machine with time for a burst");
+    let records = records(&server.read("json.log"));
+    let changes = revised(&records);
+    // A look that was due just when the burst began may have seen its beginning.
+    assert!((1..=2).contains(&changes.len()), "{changes:?}");
+    let by = |it: &Value| it["resource"]["by"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(records.last().map(by), Some(last));
 }
 
 /// Reading files is no change of them: a look at the configuration is not followed by another one.

@@ -142,6 +142,16 @@ fn a_shadow_counts_what_it_would_do_otherwise_and_changes_nothing() {
         .collect();
     sums.sort_unstable();
     assert_eq!(sums, [("less", 1, 0), ("more", 0, 1)]);
+    // What it cost, and what its chain did, beside each other.
+    for it in of_event(&records, "shadow.report") {
+        for side in ["cost_us", "chain_cost_us"] {
+            let [half, most] = ["p50", "p99"].map(|share| {
+                let cost = it[format!("bucksaw.shadow.{side}.{share}")].as_f64();
+                cost.unwrap_or_else(|| panic!("no {side}.{share}: {it}"))
+            });
+            assert!(half > 0.0 && half <= most, "{side}: {it}");
+        }
+    }
 }
 
 #[test]

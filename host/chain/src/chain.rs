@@ -143,7 +143,8 @@ impl Chain {
 
     /// Takes no more records. Handlers on threads of their own handle those that they have.
     pub(crate) fn close(&mut self) {
-        let unfinished = self.sessions.finish_all(&mut self.editors, &mut self.reports);
+        let (editors, shadow) = (&mut self.editors, self.shadow.as_mut());
+        let unfinished = self.sessions.finish_all(editors, &mut self.reports, shadow);
         self.emit(&unfinished, true);
         self.report(true);
         let now = self.tools.clock.now();
@@ -218,11 +219,12 @@ impl Chain {
             }
             // What came before is released before: the order of a request stays.
             released.extend(self.edit_whole(std::mem::take(&mut whole)));
-            let editors = &mut self.editors;
+            let (editors, reports) = (&mut self.editors, &mut self.reports);
+            let shadow = self.shadow.as_mut();
             if is_delta {
-                released.extend(self.sessions.push(record, editors, &mut self.reports));
+                released.extend(self.sessions.push(record, editors, reports, shadow));
             } else {
-                released.extend(self.sessions.finish(&record, editors, &mut self.reports));
+                released.extend(self.sessions.finish(&record, editors, reports, shadow));
                 whole.push(record);
             }
         }

@@ -95,7 +95,7 @@ impl Editors {
     /// Runs a part of a text, of which more is to come unless it is `whole`, through every editor.
     ///
     /// The answer is how the edited text will begin, whatever comes: see [`Editor::longest_match`]. None when an editor dropped
-    /// it.
+    /// it. What was taken out is noted in `trace`, if somebody wants to know.
     ///
     /// # Errors
     /// When an editor failed, with its name: nothing of the text may go on.
@@ -104,6 +104,7 @@ impl Editors {
         mut record: Record,
         field: usize,
         whole: bool,
+        mut trace: Option<&mut Trace>,
     ) -> Result<Option<Record>, Stub> {
         for slot in &mut self.slots {
             let stub = |error: StageError, plugin: &str| Stub {
@@ -123,7 +124,8 @@ impl Editors {
             } else {
                 crate::session::settle(&mut record, field, edits, longest)
             };
-            self.replacer.apply(&mut record, edits).map_err(|it| stub(it, &name))?;
+            let applied = self.replacer.apply_traced(&mut record, edits, trace.as_deref_mut());
+            applied.map_err(|it| stub(it, &name))?;
         }
         Ok(Some(record))
     }

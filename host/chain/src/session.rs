@@ -7,13 +7,18 @@
 //!
 //! [`Editor::longest_match`]: crate::Editor::longest_match
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use record::{Field, Record, Stub, Value, event, field};
 
 use crate::{
-    edit::merge, editors::Editors, released::Released, report::Reports, stage::Edit,
-    stage::StageError,
+    edit::merge,
+    editors::{Draft, Editors, State},
+    released::Released,
+    report::Reports,
+    shadow::Shadow,
+    stage::{Edit, StageError},
+    trace::Trace,
 };
 
 /// Texts that are being made at the same time, in one chain of one worker: more than an engine works on.
@@ -50,13 +55,14 @@ impl Sessions {
         mut record: Record,
         editors: &mut Editors,
         reports: &mut Reports,
+        shadow: Option<&mut Shadow>,
     ) -> Option<Released> {
         let delta = take_text(&mut record);
         let Some(id) = record.context.as_ref().map(|it| it.request_id.clone()) else {
             // Of no request, so nothing can follow: it is whole.
             let mut session = Session::new(record);
             session.text = delta;
-            return session.look(true, editors, reports);
+            return session.look(true, editors, reports, shadow);
         };
         if self.0.len() >= SESSIONS_MAX && !self.0.contains_key(&id) {
             // A request that only its session still knows is over; its end was lost.
@@ -82,7 +88,7 @@ impl Sessions {
         if session.text.len() - session.seen < step {
             return None;
         }
-        session.look(false, editors, reports)
+        session.look(false, editors, reports, None)
     }
 
     /// This record of a request ends its text, whose rest is released before it.
@@ -91,9 +97,10 @@ impl Sessions {
         last: &Record,
         editors: &mut Editors,
         reports: &mut Reports,
+        shadow: Option<&mut Shadow>,
     ) -> Option<Released> {
         let id = &last.context.as_ref()?.request_id;
-        self.0.remove(id)?.look(true, editors, reports)
+        self.0.remove(id)?.look(true, editors, reports, shadow)
     }
 
     /// Nothing follows for any request.
@@ -101,9 +108,13 @@ impl Sessions {
         &mut self,
         editors: &mut Editors,
         reports: &mut Reports,
+        mut shadow: Option<&mut Shadow>,
     ) -> Vec<Released> {
-        let sessions = std::mem::take(&mut self.0);
-        sessions.into_values().filter_map(|mut it| it.look(true, editors, reports)).collect()
+        let mut released = Vec::new();
+        for mut it in std::mem::take(&mut self.0).into_values() {
+            released.extend(it.look(true, editors, reports, shadow.as_deref_mut()));
+        }
+        released
     }
 }
 
@@ -112,12 +123,14 @@ impl Session {
         Self { text: String::new(), seen: 0, released: String::new(), last, ended: false }
     }
 
-    /// Runs the text so far through the editors and releases what is new of what they are sure of.
+    /// Runs the text so far through the editors and releases what is new of what they are sure of. A shadow is shown the text
+    /// once, when it is whole: what its editors would do with a part says nothing of what comes out.
     fn look(
         &mut self,
         whole: bool,
         editors: &mut Editors,
         reports: &mut Reports,
+        shadow: Option<&mut Shadow>,
     ) -> Option<Released> {
         if self.ended {
             return None;
@@ -131,7 +144,20 @@ impl Session {
         let mut record = self.last.clone();
         record.event = event::RESPONSE_DELTA.into();
         record.fields = vec![Field::new(field::RESPONSE_DELTA, self.text.as_str())];
-        let edited = match editors.edit_part(record, 0, whole) {
+        let beside = shadow.filter(|_| whole).and_then(|it| it.wants(1).then_some(it));
+        let copy = beside.is_some().then(|| record.clone());
+        let mut trace = copy.is_some().then(Trace::default);
+        let start = Instant::now();
+        let edited = editors.edit_part(record, 0, whole, trace.as_mut());
+        if let (Some(shadow), Some(copy)) = (beside, copy) {
+            let state = match &edited {
+                Ok(Some(it)) => State::Open(it.clone()),
+                Ok(None) => State::Dropped,
+                Err(stub) => State::Stub(copy.clone(), stub.clone()),
+            };
+            shadow.compare(vec![copy], &[Draft { state, trace }], start.elapsed());
+        }
+        let edited = match edited {
             Ok(Some(edited)) => edited,
             Ok(None) => {
                 self.ended = true;

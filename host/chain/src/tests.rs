@@ -570,6 +570,41 @@ fn stream(parts: &[String], editor: Arc<dyn Source<dyn Editor>>) -> String {
     out
 }
 
+#[test]
+fn a_shadow_is_compared_with_a_text_in_parts_once_it_is_whole() {
+    let spec = Spec {
+        name: "test".into(),
+        editors: vec![Arc::new(Digits)],
+        handlers: vec![],
+        outputs: vec![],
+        shadow: Some(ShadowSpec { name: "none".into(), editors: vec![], share: 1.0 }),
+    };
+    let tools = tools();
+    let stats = tools.stats.clone();
+    let mut chain = Chain::new(&spec, tools);
+    let id = "a1b2c3d4-0000-4000-8000-000000000000".to_owned();
+    let context = Some(Arc::new(RequestContext::new(id, "test".into())));
+    let padding = "and so on, ".repeat(20);
+    // Of the first number, no part holds all.
+    for part in ["call 12", "34 or 56, ", padding.as_str()] {
+        chain.edit(vec![Record {
+            event: "response.delta".into(),
+            context: context.clone(),
+            fields: vec![Field::new("bucksaw.response.delta", part)],
+            ..record("")
+        }]);
+    }
+    let (_, shadow) = stats.shadows().remove(0);
+    let count = |it: &std::sync::atomic::AtomicU64| it.load(Ordering::Relaxed);
+    assert_eq!(count(&shadow.compared), 0);
+    let event = "request.finished".into();
+    chain.edit(vec![Record { event, context, fields: vec![], ..record("") }]);
+    // The text, and the record that ends it.
+    assert_eq!(count(&shadow.compared), 2);
+    assert_eq!((count(&shadow.missed), count(&shadow.added)), (2, 0));
+    assert_eq!((count(&shadow.different), count(&shadow.text_changed)), (1, 1));
+}
+
 proptest! {
     #[test]
     fn however_a_text_is_split_it_is_edited_as_a_whole(

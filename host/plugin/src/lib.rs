@@ -10,7 +10,8 @@
 //! - [`instance`]: one store, one deadline for each entry. [`limits`]: what a guest may use.
 //! - [`http`]: what a handler that was granted hosts may ask of the network, and how much.
 //! - [`editor`], [`formatter`], [`handler`]: the three roles as stages.
-//! - [`pack`]: records to a batch. [`patterns`]: what the host scans for on a guest's behalf.
+//! - [`pack`]: records to a batch. [`patterns`]: what the host scans for on a guest's behalf; [`prefilter`], [`literals`]: which of
+//!   many patterns can match in a text at all.
 //! - [`guard`]: which text an editor is not shown, since nothing in it can matter to it.
 
 pub mod bindings;
@@ -24,8 +25,10 @@ mod handler;
 mod http;
 mod instance;
 pub mod limits;
+mod literals;
 mod pack;
 mod patterns;
+mod prefilter;
 pub mod runtime;
 mod state;
 

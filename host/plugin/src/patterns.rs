@@ -5,16 +5,27 @@ use std::time::Instant;
 
 use regex::{Regex, RegexBuilder};
 
-use crate::{bindings::v0_1::types, error::LoadError};
+use crate::{
+    bindings::v0_1::types,
+    error::LoadError,
+    prefilter::{Candidates, Prefilter},
+};
 
-/// Patterns of one plugin: a scan passes over the text once for each.
-const PATTERNS_MAX: usize = 256;
+/// Patterns of one plugin: as many as a large pack of rules has. A scan passes over the text once for each that may match in it.
+pub(crate) const PATTERNS_MAX: usize = 256;
+/// Patterns that are simply run: each looks for its own literals with vector instructions, and a pass that looks for those of all
+/// is no faster than a few of these.
+const FEW: usize = 8;
 /// Compiled size of one pattern, in bytes; `regex`'s own default is ten times as much.
 const COMPILED_BYTES_MAX: usize = 1 << 20;
 /// Matches in one value: over this the rest of the text is a match as well, so that nothing slips through.
 const HITS_MAX: usize = 10_000;
 
-pub(crate) struct Patterns(Vec<(u32, Regex)>);
+pub(crate) struct Patterns {
+    all: Vec<(u32, Regex)>,
+    /// None when there are few.
+    prefilter: Option<Prefilter>,
+}
 
 impl Patterns {
     pub(crate) fn compile(patterns: &[types::Pattern]) -> Result<Self, LoadError> {
@@ -29,12 +40,15 @@ impl Patterns {
                 .map(|regex| (it.id, regex))
                 .map_err(|error| LoadError::Pattern { id: it.id, reason: short(&error) })
         };
-        patterns.iter().map(compile).collect::<Result<_, _>>().map(Self)
+        let all = patterns.iter().map(compile).collect::<Result<Vec<_>, _>>()?;
+        let regexes = patterns.iter().map(|it| it.regex.as_str());
+        let prefilter = (all.len() > FEW).then(|| Prefilter::new(regexes)).flatten();
+        Ok(Self { all, prefilter })
     }
 
     /// Whether one of them matches somewhere.
     pub(crate) fn is_match(&self, text: &str) -> bool {
-        self.0.iter().any(|(_, it)| it.is_match(text))
+        self.candidates(text).any(|(_, it)| it.is_match(text))
     }
 
     /// Adds the matches in one value, sorted by start. The answer is false when the time is over: a match may have to look at
@@ -47,7 +61,7 @@ impl Patterns {
         until: Instant,
     ) -> bool {
         let first = hits.len();
-        for (pattern, regex) in &self.0 {
+        for (pattern, regex) in self.candidates(text) {
             let mut end = 0;
             for (count, found) in regex.find_iter(text).enumerate() {
                 if count % 16 == 15 && Instant::now() > until {
@@ -69,6 +83,13 @@ impl Patterns {
         hits[first..].sort_unstable_by_key(|it| (it.start, it.pattern));
         true
     }
+
+    /// The patterns that may match somewhere in this text.
+    fn candidates(&self, text: &str) -> impl Iterator<Item = &(u32, Regex)> {
+        let all = Candidates::first(self.all.len());
+        let candidates = self.prefilter.as_ref().map_or(all, |it| it.candidates(text));
+        candidates.indexes().map(move |it| &self.all[it])
+    }
 }
 
 /// Offsets fit in 32 bits: a batch is checked to hold less than 4 GiB before anything is scanned.
@@ -80,4 +101,93 @@ fn offset(at: usize) -> u32 {
 fn short(error: &regex::Error) -> String {
     let text = error.to_string();
     text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::LazyLock, time::Duration};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Rules of every form that packs have: a prefix, a name in any case before or behind what is looked for, none at all.
+    const RULES: &[&str] = &[
+        "ghp_[0-9a-zA-Z]{4}",
+        "(?:sk|rk)_live_[0-9a-z]{4,}",
+        "(?i)[a-z0-9_.-]{0,20}(?:adafruit|asana)[ a-z_]{0,10}[=:] ?[a-f0-9]{4}",
+        "(?i)(?:secret|api[_-]?key)(?:id)?",
+        "(?i)kiosk",
+        "token",
+        "ken",
+        "[0-9]{3}-[0-9]{4}",
+        r"\bxox[abp]-[0-9]+",
+        "한글|漢字",
+        "(?i)é[a-z]",
+        "",
+    ];
+    const PIECES: &[&str] = &[
+        "ghp_0a1B2c",
+        "sk_live_0123ab",
+        "RK_live_",
+        "Adafruit key = 0fab",
+        "ASANA:beef",
+        "api-key",
+        "APIKEYID",
+        "\u{17f}ecret",
+        "\u{212a}io\u{17f}k",
+        "kiosk",
+        "token",
+        "ken",
+        "555-1234",
+        "xoxb-12",
+        "한글",
+        "漢字",
+        "Éa",
+        "é",
+        " ",
+        "_",
+        "-",
+        "=",
+        "\n",
+        "x",
+        "0",
+    ];
+
+    static SETS: LazyLock<[Patterns; 2]> = LazyLock::new(|| {
+        let rules =
+            || (0..).zip(RULES).map(|(id, it)| types::Pattern { id, regex: (*it).to_owned() });
+        let compile = || Patterns::compile(&rules().collect::<Vec<_>>()).unwrap();
+        [compile(), Patterns { prefilter: None, ..compile() }]
+    });
+
+    fn hits(patterns: &Patterns, text: &str) -> Vec<(u32, u32, u32)> {
+        let mut hits = Vec::new();
+        assert!(patterns.scan(0, text, &mut hits, Instant::now() + Duration::from_secs(60)));
+        hits.iter().map(|it| (it.pattern, it.start, it.end)).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(5_000))]
+
+        #[test]
+        fn a_prefilter_changes_no_hit(
+            pieces in proptest::collection::vec((0..PIECES.len(), 0..30_usize, 0..30_usize), 0..8),
+        ) {
+            let [filtered, plain] = &*SETS;
+            assert!(filtered.prefilter.is_some());
+            let text: String = pieces
+                .iter()
+                .map(|(at, from, cut)| {
+                    let piece: Vec<char> = PIECES[*at].chars().collect();
+                    // Most pieces stay whole.
+                    let from = from.saturating_sub(24).min(piece.len());
+                    let to = piece.len() - cut.saturating_sub(24).min(piece.len() - from);
+                    piece[from..to].iter().collect::<String>()
+                })
+                .collect();
+            prop_assert_eq!(hits(filtered, &text), hits(plain, &text));
+            prop_assert_eq!(filtered.is_match(&text), plain.is_match(&text));
+        }
+    }
 }

@@ -33,6 +33,7 @@ pub(crate) fn judge(evidence: &Evidence, canaries: &Canaries) -> Vec<String> {
     }
     counts(evidence, &mut problems);
     stages(evidence, &mut problems);
+    shadow(evidence, &mut problems);
     alerts(evidence, &canaries.beginnings(), &mut problems);
     lines(evidence, &mut problems);
     secrets(evidence, canaries, &mut problems);
@@ -124,6 +125,11 @@ fn reports(evidence: &Evidence, problems: &mut Problems) {
         .filter(|it| it["attributes"][field::PLUGIN] == evidence.case.guest.name())
         .filter_map(|it| it["attributes"][field::PLUGIN_ERROR].as_str())
         .collect();
+    if evidence.case.position == Position::Shadow {
+        // It is not the log that failed.
+        problems.check(told.is_empty(), || format!("{told:?} are told of a shadow"));
+        return;
+    }
     check_words(evidence, &told, "are told", problems);
 }
 
@@ -175,6 +181,19 @@ fn stages(evidence: &Evidence, problems: &mut Problems) {
         let once = case.deed != "thousandth" || failed.iter().all(|(_, count)| *count == 1);
         problems.check(once, || format!("{failed:?}: a trap costs one instance"));
     }
+}
+
+/// A shadow is given what its chain is given, and its failures are counted as its own.
+fn shadow(evidence: &Evidence, problems: &mut Problems) {
+    let Some(it) = &evidence.shadow else {
+        let none = evidence.case.position != Position::Shadow;
+        problems.check(none, || "there was no shadow".to_owned());
+        return;
+    };
+    let (compared, traps) = (it.compared.load(Relaxed), it.traps.load(Relaxed));
+    problems.check(compared > 0, || "the shadow saw nothing".to_owned());
+    let fails = matches!(evidence.case.promise(), Promise::Fails(_));
+    problems.check(traps > 0 || !fails, || format!("{traps} traps of the shadow"));
 }
 
 /// Handlers reach the channels that they were granted, while they work, and nothing else.

@@ -5,7 +5,7 @@ use std::{env, fmt};
 use super::promise::{self, Promise};
 
 /// Of the cases that the sample does not need, one in this many is in it all the same.
-const SPREAD: u64 = 199;
+const SPREAD: u64 = 293;
 
 /// An enumeration of words.
 macro_rules! words {
@@ -46,6 +46,8 @@ words! {
         // The chains are changed in the middle of requests: for the same again, or for good ones.
         SwapSame = "swap-same",
         SwapGood = "swap-good",
+        // A change is under way all the time, and held up while it opens its plugins; the old chains go on.
+        SwapHeld = "swap-held",
         // The queue has no room left.
         Full = "full",
         // The log is shut down, and its deadline comes while there is work.
@@ -60,6 +62,8 @@ pub(crate) enum Position {
     Last,
     /// No other editor: nothing but the chain's own care keeps secrets in.
     Alone,
+    /// In the chain's shadow: what comes out is what comes out without it.
+    Shadow,
     /// A formatter of one output, or of two.
     One,
     Two,
@@ -72,6 +76,7 @@ impl Position {
             Self::Middle => "middle",
             Self::Last => "last",
             Self::Alone => "alone",
+            Self::Shadow => "shadow",
             Self::One => "one",
             Self::Two => "two",
         }
@@ -81,7 +86,13 @@ impl Position {
 impl Guest {
     fn positions(self) -> &'static [Position] {
         match self {
-            Self::Hostile => &[Position::First, Position::Middle, Position::Last, Position::Alone],
+            Self::Hostile => &[
+                Position::First,
+                Position::Middle,
+                Position::Last,
+                Position::Alone,
+                Position::Shadow,
+            ],
             Self::Vandal => &[Position::One, Position::Two],
             Self::Saboteur => &[Position::First, Position::Last],
         }

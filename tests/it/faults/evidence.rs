@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use chain::{
     Alert, Drained,
-    stats::{StageKey, StageStats},
+    stats::{ShadowStats, StageKey, StageStats},
 };
 use record::{event, field};
 use serde_json::Value;
 
 use super::{
-    case::{Case, Guest},
+    case::{Case, Guest, Position},
     tape::Said,
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct Evidence {
     pub(crate) witness_counts: (u64, u64),
     pub(crate) lost_lines: u64,
     pub(crate) stages: Vec<(StageKey, Arc<StageStats>)>,
+    /// What the shadow did, where there was one.
+    pub(crate) shadow: Option<Arc<ShadowStats>>,
     pub(crate) alerts: Vec<(String, Alert)>,
     /// Metrics, errors, and what debugging prints.
     pub(crate) told: Vec<String>,
@@ -67,7 +69,9 @@ impl Evidence {
 
     /// The same, by an editor, so that the record may have come out otherwise.
     pub(crate) fn is_edited(&self, said: &Said) -> bool {
-        self.case.guest == Guest::Hostile && self.is_touched(said)
+        self.case.guest == Guest::Hostile
+            && self.case.position != Position::Shadow
+            && self.is_touched(said)
     }
 
     /// Everything that outputs wrote. Parts of an answer are joined as well: one that is split is still there.

@@ -15,13 +15,15 @@ use super::{
 };
 
 /// Events of the log about itself.
-pub(crate) const OWN: [&str; 6] = [
+pub(crate) const OWN: [&str; 8] = [
     event::PLUGIN_TRAPPED,
     event::PLUGIN_FAILED,
     event::PLUGIN_OPENED,
     event::LOG_DROPPED,
     event::CHAIN_REVISED,
     event::CHAIN_REFUSED,
+    event::SHADOW_DIFFERENCE,
+    event::SHADOW_REPORT,
 ];
 
 /// How many records did not come out.

@@ -1,4 +1,5 @@
-//! A good editor that holds a log worker up, so that a queue can be filled and a deadline can pass while there is work.
+//! A good editor that holds a log worker up, so that a queue can be filled and a deadline can pass while there is work; and one
+//! that holds up whoever opens it, so that a change of the chains lasts as long as a test wants.
 
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -47,6 +48,15 @@ impl Gate {
     }
 }
 
+impl Shared {
+    /// Waits until the gate is open.
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.reached = true;
+        let _state = self.opened.wait_while(state, |it| !it.open).unwrap();
+    }
+}
+
 impl Source<dyn Editor> for Gate {
     fn name(&self) -> &str {
         "gate"
@@ -58,15 +68,49 @@ impl Source<dyn Editor> for Gate {
     }
 }
 
+/// A gate in front of the editor's opening, behind which it lets everything through.
+#[derive(Clone, Default)]
+pub(crate) struct Latch(Gate);
+
+impl Latch {
+    /// Waits until somebody wants to open the editor.
+    pub(crate) fn wait_reached(&self) {
+        self.0.wait_reached();
+    }
+
+    /// Lets everybody open it, now and later; also when a test fails before it comes to that, since somebody waits.
+    pub(crate) fn release_at_end(&self) -> AtEnd<'_> {
+        AtEnd(&self.0)
+    }
+}
+
+/// Releases a gate when it goes.
+pub(crate) struct AtEnd<'a>(&'a Gate);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+impl Source<dyn Editor> for Latch {
+    fn name(&self) -> &str {
+        "latch"
+    }
+
+    fn open(&self) -> Result<Box<dyn Editor>, StageError> {
+        self.0.0.pass();
+        self.0.open()
+    }
+}
+
 struct Passage(Arc<Shared>);
 
 impl Stage for Passage {}
 
 impl Editor for Passage {
     fn edit(&mut self, batch: &[Record]) -> Result<Vec<Verdict>, StageError> {
-        let mut state = self.0.state.lock().unwrap();
-        state.reached = true;
-        let _state = self.0.opened.wait_while(state, |it| !it.open).unwrap();
+        self.0.pass();
         Ok(vec![Verdict::Keep(Vec::new()); batch.len()])
     }
 

@@ -97,7 +97,10 @@ impl Lane {
         let limits = Limits {
             memory: MEMORY,
             high_water: HIGH_WATER,
-            work: if case.deed == "loop" { SHORT } else { LONG },
+            work: match case.deed {
+                "loop" | "realloc-loop" | "post-return-loop" => SHORT,
+                _ => LONG,
+            },
             setup: match case.deed {
                 "START:loop" | "DESCRIBE:loop" | "configure-loop" | "configure-loop-later" => {
                     SHORT_SETUP

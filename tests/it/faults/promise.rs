@@ -56,7 +56,9 @@ const EVERY: &[Deed] = &[
     ("poison", Poison),
     ("thousandth", May(&[StageError::Trap])),
     ("realloc-trap", Fails(StageError::Trap)),
+    ("realloc-loop", Fails(StageError::Deadline)),
     ("post-return-trap", Fails(StageError::Trap)),
+    ("post-return-loop", Fails(StageError::Deadline)),
     ("leak", May(&[StageError::Memory])),
     ("slow", Goes),
     // On a busy machine its time is over before its room.

@@ -4,10 +4,13 @@ use std::{
     cell::Cell,
     collections::BTreeMap,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
-use chain::{Chains, Editor, Ellipsis, Filter, Handler, Pipeline, Plan, Replacer, Source, Spec};
+use chain::{
+    Chains, Editor, Ellipsis, Filter, Handler, Pipeline, Plan, Replacer, ShadowSpec, Source, Spec,
+};
 use plugin::Plugin;
 use record::Severity;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -16,7 +19,7 @@ use super::{
     canary::Canaries,
     case::{Case, Guest, Level, Outcome, Position, Situation},
     evidence::{Evidence, Played},
-    gate::Gate,
+    gate::{Gate, Latch},
     lane::Lane,
     outlet::Outlet,
     request::{Manner, Request},
@@ -71,8 +74,16 @@ impl<'a> Rig<'a> {
             Guest::Vandal => json.clone(),
             Guest::Hostile | Guest::Saboteur => lane.guide.formatter().unwrap(),
         };
+        let mut shadow = None;
         if let Some(plugin) = plugin {
             match case.guest {
+                Guest::Hostile if case.position == Position::Shadow => {
+                    let mut beside = editors.clone();
+                    place(&mut beside, plugin.editor(), case.position);
+                    // All of the worker's time: it is to see every record.
+                    let (name, share) = ("shadow".into(), 1.0);
+                    shadow = Some(ShadowSpec { name, editors: beside, share });
+                }
                 Guest::Hostile => place(&mut editors, plugin.editor(), case.position),
                 Guest::Vandal => lines = plugin.formatter().unwrap(),
                 Guest::Saboteur => place(&mut handlers, plugin.handler(), case.position),
@@ -91,7 +102,7 @@ impl<'a> Rig<'a> {
             editors,
             handlers,
             outputs: vec![(lines, people), (json, vec![self.witness.output.clone()])],
-            shadow: None,
+            shadow,
         };
         let empty = Spec {
             name: EMPTY_CHAIN.into(),
@@ -149,15 +160,15 @@ impl<'a> Rig<'a> {
             witness_counts: self.witness.output.counts(),
             lost_lines: pipeline.lost_lines(),
             stages: pipeline.stats().stages(),
+            shadow: pipeline.stats().shadows().into_iter().next().map(|(_, it)| it),
             alerts: self.lane.alarm.take(),
             told,
             played,
         }
     }
 
-    /// Three requests beside each other, with the situation in their middle. Two of them began before it.
+    /// The whole of it: requests in the situation, and what comes last.
     fn play(&self, scene: &Scene<'_>, refusal: Option<&str>, told: &mut Vec<String>) -> Played {
-        let case = self.case;
         let mut played = Played {
             bad: self.plugin.iter().map(|_| 1).collect(),
             installs: 0,
@@ -169,6 +180,20 @@ impl<'a> Rig<'a> {
             scene.outside();
             gate.wait_reached();
         }
+        if self.case.situation == Situation::SwapHeld {
+            self.beside_a_swap(scene.pipeline, || self.requests(scene, refusal, &mut played));
+            played.installs += 1;
+        } else {
+            self.requests(scene, refusal, &mut played);
+        }
+        told.push(bucksaw::metrics::encode(scene.pipeline, None, None));
+        played.drained = self.finish(scene, &mut played);
+        played
+    }
+
+    /// Three requests beside each other, with the situation in their middle. Two of them began before it.
+    fn requests(&self, scene: &Scene<'_>, refusal: Option<&str>, played: &mut Played) {
+        let case = self.case;
         let clean = Manner { outcome: case.outcome, streaming: case.streaming, poison: false };
         let first = Request::arrive(scene, 1, clean);
         let second = Request::arrive(scene, 2, Manner { poison: true, ..clean });
@@ -177,21 +202,36 @@ impl<'a> Rig<'a> {
             played.unseen = scene.hum();
         }
         first.work();
-        self.turn(scene, refusal, &mut played);
+        self.turn(scene, refusal, played);
         let third = Request::arrive(scene, 3, clean);
         second.work();
         third.work();
         scene.outside();
         [first, second, third].into_iter().for_each(Request::end);
-        told.push(bucksaw::metrics::encode(scene.pipeline, None, None));
-        played.drained = self.finish(scene, &mut played);
-        played
+    }
+
+    /// Does something while a change of the chains is under way. It cannot go on opening its plugins, and nobody waits for it: not
+    /// whoever makes records, nor the worker.
+    fn beside_a_swap(&self, pipeline: &Pipeline, requests: impl FnOnce()) {
+        let latch = Latch::default();
+        let mut chains = self.chains(None, None);
+        chains.chains.get_mut(CHAIN).unwrap().editors.insert(0, Arc::new(latch.clone()));
+        thread::scope(|threads| {
+            let held = latch.release_at_end();
+            let swap = threads.spawn(move || pipeline.install(chains));
+            latch.wait_reached();
+            requests();
+            let taken = || (pipeline.queue().waiting() == 0).then_some(());
+            eventually("the records to be taken", taken);
+            drop(held);
+            swap.join().unwrap();
+        });
     }
 
     /// The situation itself.
     fn turn(&self, scene: &Scene<'_>, refusal: Option<&str>, played: &mut Played) {
         match self.case.situation {
-            Situation::Quiet | Situation::Shutdown => {}
+            Situation::Quiet | Situation::Shutdown | Situation::SwapHeld => {}
             Situation::Full => (0..QUEUE_FULL).for_each(|_| scene.outside()),
             Situation::SwapGood => install(scene.pipeline, self.chains(None, None), played),
             Situation::SwapSame => match (self.lane.load(self.case), refusal) {
@@ -239,7 +279,7 @@ fn install(pipeline: &Pipeline, chains: Chains, played: &mut Played) {
 fn place<T: ?Sized>(list: &mut Vec<Arc<T>>, guest: Option<Arc<T>>, position: Position) {
     let guest = guest.unwrap();
     match position {
-        Position::First => list.insert(0, guest),
+        Position::First | Position::Shadow => list.insert(0, guest),
         Position::Middle => list.insert(1, guest),
         Position::Alone => *list = vec![guest],
         Position::Last | Position::One | Position::Two => list.push(guest),

@@ -45,13 +45,16 @@ pub(crate) struct Case {
     redacted: bool,
     /// Whether requests fail. If not, they are answered, rejected and cancelled.
     failing: bool,
+    /// Whether what is answered is to be stored as well.
+    stored: bool,
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let position = if self.redacted { "first" } else { "alone" };
         let outcome = if self.failing { "failed" } else { "answered" };
-        write!(f, "server/{}/{position}/{}/{outcome}", self.deed, self.level)
+        let kept = if self.stored { "stored" } else { "logged" };
+        write!(f, "server/{}/{position}/{}/{outcome}/{kept}", self.deed, self.level)
     }
 }
 
@@ -60,8 +63,9 @@ fn all() -> Vec<Case> {
     for (deed, error) in DEEDS {
         for level in ["INFO", "DEBUG"] {
             for redacted in [false, true] {
-                for failing in [false, true] {
-                    cases.push(Case { deed, error, level, redacted, failing });
+                // What fails is not stored.
+                for (failing, stored) in [(false, false), (false, true), (true, false)] {
+                    cases.push(Case { deed, error, level, redacted, failing, stored });
                 }
             }
         }
@@ -95,8 +99,12 @@ fn check(case: &Case, cache: &Path) {
         (fail(&server, &canaries), vec![("request.failed", 2)])
     } else {
         let ends = vec![("request.finished", 3), ("request.rejected", 2), ("request.cancelled", 2)];
-        (answer(&server, &canaries), ends)
+        (answer(&server, &canaries, case.stored), ends)
     };
+    if case.stored {
+        // One whole answer and one stream, of neither of which anything but numbers is kept.
+        server.reaches("bucksaw_store_completions_withheld_total", 2);
+    }
     let metrics = server.get("/metrics");
     assert_eq!(metrics.status, 200, "{case}");
     assert!(metrics.text.contains("hostile"), "{case}: {}", metrics.text);
@@ -113,6 +121,10 @@ fn check(case: &Case, cache: &Path) {
         }
     }
     check_records(case, &records(&server.read("json.log")), &ends);
+    if case.stored {
+        let database = fs::read(server.path("store.db")).unwrap();
+        assert!(database.starts_with(b"SQLite format 3"), "{case}");
+    }
     // People are told as well.
     let told = format!("hostile ({})", case.error);
     assert!(server.read("app.log").contains(&told), "{case}: no {told:?}");
@@ -123,6 +135,8 @@ fn config(case: &Case, model: &Model, cache: &Path) -> Config {
     let path = repository("tests/fixtures/components/hostile.wasm");
     // On a busy machine any deed may take 50 ms, and only one of them is meant to be caught by the clock.
     let deadline = if case.deed == "loop" { 50 } else { 5000 };
+    // Completions run through the chain of their request.
+    let store = if case.stored { "[store]\npath = \"store.db\"" } else { "" };
     let editors: &[&str] = if case.redacted { &["hostile", "redact"] } else { &["hostile"] };
     Config::default()
         .engine(&model.lines())
@@ -133,6 +147,7 @@ fn config(case: &Case, model: &Model, cache: &Path) -> Config {
         .file("app", "guide", "")
         .file("json", "json", "")
         .output("console", "sink = \"console\"\nformat = \"guide\"")
+        .more(store)
 }
 
 /// Requests that fail in the engine, whole and as a stream.
@@ -148,11 +163,15 @@ fn fail(server: &Server, canaries: &Canaries) -> Vec<Answer> {
 
 /// Requests that are answered, rejected, and left by their clients; whole and as a stream. The answers are those whose text is
 /// not the client's own.
-fn answer(server: &Server, canaries: &Canaries) -> Vec<Answer> {
+fn answer(server: &Server, canaries: &Canaries, stored: bool) -> Vec<Answer> {
     let (text, path) = (canaries.text(), canaries.path());
     let mut answers = Vec::new();
     for stream in [false, true] {
-        let more = json!({"stream": stream, "max_tokens": 40, "user": text, "stop": [text]});
+        let mut more = json!({"stream": stream, "max_tokens": 40, "user": text, "stop": [text]});
+        if stored {
+            more["store"] = json!(true);
+            more["metadata"] = json!({"owner": text});
+        }
         let whole = server.chat(&text, &more);
         assert_eq!(whole.status, 200, "{}", whole.text);
         let rejected = server.chat(&text, &json!({"stream": stream, "model": "nobody"}));

@@ -4,8 +4,10 @@ use std::{
     sync::Arc,
 };
 
+use wasmtime::{Config, ModuleVersionStrategy};
+
 use super::*;
-use crate::Runtime;
+use crate::{Runtime, runtime::config};
 
 /// A folder that is not there yet, in one that goes with the test.
 fn folder() -> (tempfile::TempDir, PathBuf) {
@@ -128,6 +130,45 @@ fn an_entry_of_another_component_is_refused() {
     let runtime = runtime(&folder);
     load(&runtime, 2);
     assert_eq!(counts(&runtime), [0, 1, 1, 0]);
+}
+
+#[test]
+fn an_entry_of_other_flags_or_another_version_is_not_used() {
+    let check = |what: &str, change: fn(&mut Config)| {
+        let (_parent, folder) = folder();
+        load(&runtime(&folder), 1);
+        let first = entry(&folder);
+        let mut other = config();
+        change(&mut other);
+        let other = Engine::new(&other).unwrap();
+        let cache = Cache::open(&folder).unwrap();
+        // It is not looked at, and stays for those whom it fits.
+        cache.component(&other, wat(1).as_bytes()).unwrap();
+        cache.component(&other, wat(1).as_bytes()).unwrap();
+        let CacheCounts { hits, misses, refused, .. } = cache.counts();
+        assert_eq!((hits, misses, refused), (1, 1, 0), "{what}");
+        let second = runtime(&folder);
+        load(&second, 1);
+        assert_eq!(counts(&second), [1, 0, 0, 0], "{what}");
+        // Under the right name it is refused: the name is part of what its tag is over.
+        let both = names(&folder, ENTRY.1);
+        fs::copy(both.iter().find(|it| **it != first).unwrap(), &first).unwrap();
+        let third = runtime(&folder);
+        load(&third, 1);
+        assert_eq!(counts(&third), [0, 1, 1, 0], "{what}");
+    };
+    check("fuel", |it| {
+        it.consume_fuel(true);
+    });
+    check("no epochs", |it| {
+        it.epoch_interruption(false);
+    });
+    check("numbers that are not one", |it| {
+        it.cranelift_nan_canonicalization(true);
+    });
+    check("another version", |it| {
+        it.module_version(ModuleVersionStrategy::Custom("47.0.0".to_owned())).unwrap();
+    });
 }
 
 #[test]
