@@ -114,8 +114,12 @@ fn what_is_no_request_is_refused_and_recorded_once() {
         // It may be over before all is sent.
         let _ = stream.write_all(sent);
         let answer = rest(&mut stream);
-        let expected = format!("HTTP/1.1 {status} ");
-        assert!(answer.is_empty() || answer.starts_with(&expected), "{answer}");
+        // Of what is too large, something is still unread when the connection ends, and the answer may be lost with it.
+        if answer.is_empty() && sent.len() > 1_000 {
+            continue;
+        }
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains("\r\nx-request-id: "), "{answer}");
     }
     assert_eq!(server.chat("Hello!", &json!({"max_tokens": 1})).status, 200);
     server.stop();
@@ -129,4 +133,32 @@ fn what_is_no_request_is_refused_and_recorded_once() {
             "_OTHER / - 414 uri_too_long",
         ]
     );
+}
+
+#[test]
+fn what_follows_a_request_is_not_taken_for_it() {
+    const KEY: &str = "0123456789abcdef";
+    let keys = format!("api_keys = [{KEY:?}]\nreceive_seconds = 1");
+    let mut server = Server::start(&Config::json().server(&keys));
+    // Answered before its body has come, which then begins like a request.
+    let body = "X /p HTTP/1.1\r\nhost: test\r\n";
+    let head = format!("{CHAT}content-length: {}\r\n\r\n", body.len());
+    let mut early = server.open_raw(head.as_bytes());
+    let answer = read_until(&mut early, "invalid_api_key");
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    early.write_all(body.as_bytes()).unwrap();
+    assert_eq!(rest(&mut early).trim_start_matches(|it| it != '\n'), "");
+    // No HTTP behind a request, in one piece with it.
+    let mut garbage =
+        server.open_raw(format!("{head}{body}\x16\x03\x01 /q HTTP/1.1\r\n\r\n").as_bytes());
+    rest(&mut garbage);
+    server.stop();
+    let first = "POST /v1/chat/completions /v1/chat/completions 401 invalid_api_key";
+    let mut expected = vec![first, first];
+    let found = rejected(&server);
+    // The body was not read, so the connection may have ended with it.
+    if found.len() == 3 {
+        expected.push("_OTHER / - 400 not_http");
+    }
+    assert_eq!(found, expected);
 }

@@ -74,7 +74,7 @@ const BODY_DRAIN_BYTES: usize = 64 << 10;
 /// One at a time: what a change starts from is what the one before it left.
 const CHANGES: usize = 1;
 
-/// The routes under `/admin`, and `/metrics`. Every answer without the key is 401, whatever was asked for.
+/// The routes under `/admin`, and `/metrics`. Every request without the key is answered 401, whatever it asks for.
 pub fn admin_router(control: Arc<dyn Control>, key: Key) -> Router {
     let admin = Admin { control, changes: Arc::new(Semaphore::new(CHANGES)) };
     Router::new()

@@ -25,7 +25,7 @@ pub(crate) enum ApiError {
     BadForm(String),
     #[error("the request body is larger than {limit} bytes: send less, or smaller images")]
     BodyTooLarge { limit: usize },
-    #[error("the headers are larger than {limit} bytes: send less")]
+    #[error("the headers are more than 100, or larger than {limit} bytes: send less")]
     HeadTooLarge { limit: usize },
     #[error("the headers did not arrive within {seconds} s: send them at once")]
     HeadTooSlow { seconds: u64 },

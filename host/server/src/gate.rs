@@ -1,6 +1,5 @@
-//! What a request has to have before anybody looks at it: a head that can be read, of a sensible size, and a key, if the server has
-//! keys. Who has no
-//! key is answered 401, whatever was asked for; probes, scrapes and readers of the specification need none.
+//! What a request has to have before anybody looks at it: a head that can be read, of a sensible size, and a key, if the server
+//! has keys. Who has none is answered 401, whatever was asked for; probes, scrapes and readers of the specification need no key.
 
 use std::sync::Arc;
 

@@ -32,8 +32,8 @@ use tokio::{
 };
 use tower::ServiceExt as _;
 
-use self::unread::Overheard;
 pub(crate) use self::unread::Unread;
+use self::unread::{Heard, Overheard};
 use crate::{error::ApiError, request_id::RequestIds};
 
 /// How long the tasks of requests that were cut off may take to notice: they only have to be polled once.
@@ -49,8 +49,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a connection waits for, and how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
-    /// The head of a request, from its first byte or from the end of the one before: over it, 408 and a record. A connection on
-    /// which nothing came is closed without a word.
+    /// The head of a request, from the begin of the connection or from the end of the request before: over it, 408 and a record.
+    /// A connection on which nothing came is closed without a word, and so is one whose next head came along with a request.
     pub head: Duration,
     /// Requests under way when the server ends.
     pub grace: Duration,
@@ -120,21 +120,24 @@ impl Client {
         if stream.set_nodelay(true).is_err() {
             tracing::debug!(target: "bucksaw", event = "log", bucksaw.notice = "no TCP_NODELAY");
         }
-        let (stream, handed_back) = Overheard::new(stream);
+        let heard = Heard::default();
+        let (stream, handed_back) = Overheard::new(stream, heard.clone());
         let service = service_fn(|request: hyper::Request<Incoming>| {
-            self.router.clone().oneshot(self.known(request.map(Body::new)))
+            let request = request.map(|body| heard.requested(body));
+            self.router.clone().oneshot(self.known(request))
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.head_time).max_buf_size(HEAD_BYTES);
         let connection = http.serve_connection(TokioIo::new(stream), service);
         let Err(error) = first.watch(connection).await else { return };
-        let Ok((stream, heard)) = handed_back.await else { return };
+        let Ok(stream) = handed_back.await else { return };
         let Some(unread) = Unread::of(&error, &heard, self.head_time) else { return };
         let request = self.known(heard.request(unread));
         let Ok(response) = self.router.clone().oneshot(request).await;
-        if !heard.answered {
-            say(response, stream, last).await;
+        if !heard.is_answered() {
+            say(response, stream).await;
         }
+        drop(last);
     }
 
     fn known(&self, mut request: Request) -> Request {
@@ -144,7 +147,7 @@ impl Client {
 }
 
 /// Answers on a connection from which no request could be read.
-async fn say(response: Response, stream: TcpStream, watcher: Watcher) {
+async fn say(response: Response, stream: TcpStream) {
     let response = Mutex::new(Some(response));
     let service = service_fn(|_| {
         let response = response.lock().ok().and_then(|mut it| it.take()).unwrap_or_default();
@@ -153,7 +156,7 @@ async fn say(response: Response, stream: TcpStream, watcher: Watcher) {
     // Stands in for the request that did not come.
     let io = TokioIo::new(join(&b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"[..], stream));
     let connection = http1::Builder::new().half_close(true).serve_connection(io, service);
-    let _ = timeout(LAST_CALL, watcher.watch(connection)).await;
+    let _ = timeout(LAST_CALL, connection).await;
 }
 
 /// A client that left before it was accepted is nothing; anything else will be the same a moment later.
