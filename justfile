@@ -41,11 +41,15 @@ plugins-check:
 
 # One quick turn of each benchmark, to see that it works
 bench-smoke:
-    BENCH_SMOKE=1 cargo bench --workspace --bench chain --bench patterns --bench request_path --bench live --bench batching --bench decode --bench serving
+    BENCH_SMOKE=1 cargo bench --workspace --bench chain --bench patterns --bench request_path --bench live --bench batching --bench decode --bench serving --bench soak
 
 # Measure: one line `ratio NAME VALUE goal OP TARGET` a figure, and a table of all of them at the end
 bench *flags:
     scripts/bench.sh {{flags}}
+
+# An hour of mixed traffic: memory, open files, the cache, one end a request; `just soak --minutes 5` for another time
+soak *flags="--long":
+    cargo bench --workspace --bench soak -- {{flags}}
 
 # Every misdeed of a guest in every situation; or those cases whose names begin so: `just faults hostile/trap`
 faults cases="all":

@@ -10,6 +10,8 @@ mod bare;
 mod checkpoint;
 #[path = "support/client.rs"]
 mod client;
+#[path = "support/program.rs"]
+mod program;
 #[path = "support/smoke.rs"]
 mod smoke;
 
@@ -24,7 +26,8 @@ use std::{
 
 use engine::{Engine, Event, Job, Prompt, Sampling};
 
-use client::{Server, Streamed};
+use client::Streamed;
+use program::Server;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 

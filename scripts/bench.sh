@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p target
 status=0
-cargo bench --workspace --bench chain --bench patterns --bench request_path --bench live --bench batching --bench decode --bench serving "$@" 2>&1 |
+cargo bench --workspace --bench chain --bench patterns --bench request_path --bench live --bench batching --bench decode --bench serving --bench soak "$@" 2>&1 |
   tee target/bench.log || status=${PIPESTATUS[0]}
 # What is no number, NaN for example, meets no goal.
 awk '
