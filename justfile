@@ -84,6 +84,10 @@ cuda-check:
 cuda-types:
     scripts/cuda-check.sh --types
 
+# Build for GPUs with the CUDA toolkit that is here; the program starts without a driver, too
+cuda-build:
+    scripts/cuda-build.sh
+
 # The engine's tests on a GPU: golden tokens, memory, out of memory, times; says so where there is none
 gpu-test:
     scripts/gpu-test.sh

@@ -69,14 +69,18 @@ pub struct Engine {
     pub name: Option<String>,
     /// Served name and folder of each adapter.
     pub adapters: Vec<(String, Model)>,
-    pub device: engine::DeviceChoice,
+    /// One at least; an engine runs on each.
+    pub devices: Vec<engine::DeviceChoice>,
     pub dtype: engine::DtypeChoice,
     pub threads: usize,
+    /// Jobs that wait at each engine.
     pub queue: usize,
-    /// Jobs that move on in one step, tokens of one step, and bytes for keys and values; the engine's own choice when none.
+    /// Jobs that move on in one step, tokens of one step, and bytes for keys and values, of each engine; its own choice when none.
     pub max_num_seqs: Option<usize>,
     pub max_num_batched_tokens: Option<usize>,
     pub kv_cache_bytes: Option<usize>,
+    /// How much of a GPU's memory an engine may use; the engine's own choice when none.
+    pub gpu_memory_utilization: Option<f64>,
     pub prefix_caching: bool,
     /// Whether a request for an adapter that is not served gets the model alone.
     pub adapter_fallback: bool,

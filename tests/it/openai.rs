@@ -370,3 +370,29 @@ fn what_is_out_of_all_proportion_is_refused_once() {
         .collect();
     assert!(!kept.is_empty() && kept.iter().all(|it| *it == 128), "{kept:?} {records:#?}");
 }
+
+#[test]
+fn two_engines_answer_as_one() {
+    let config = Config::json().with_adapter().engine("device = [\"cpu\", \"cpu\"]");
+    let mut server = Server::start(&config);
+    for model in ["demo", "demo-ko"] {
+        let say = || server.chat("Hello!", &json!({"model": model, "max_tokens": 8})).json();
+        let said: Vec<_> = (0..4).map(|_| say()["choices"][0]["message"].clone()).collect();
+        assert!(said.iter().all(|it| it["content"].is_string() && *it == said[0]), "{said:?}");
+    }
+    let health = server.get("/health").json();
+    assert_eq!(health["status"], "ok");
+    let engine = |number: u64| json!({"engine": number, "device": "cpu", "status": "ok"});
+    assert_eq!(health["engines"], json!([engine(0), engine(1)]));
+    let metrics = server.get("/metrics").text;
+    for name in ["num_requests_running", "num_requests_waiting", "kv_cache_usage_perc"] {
+        for engine in ["0", "1"] {
+            let series = format!("vllm:{name}{{engine=\"{engine}\",model_name=\"demo\"}} ");
+            assert!(metrics.contains(&series), "{series}: {metrics}");
+        }
+    }
+    server.stop();
+    let records = records(&server.read("json.log"));
+    let names = |name: &str| records.iter().filter(|it| it["event_name"] == name).count();
+    assert_eq!((names("request.finished"), names("request.failed")), (8, 0));
+}

@@ -47,7 +47,7 @@ pub(super) struct Engine {
     pub(super) model: Option<String>,
     pub(super) name: Option<String>,
     pub(super) adapters: Vec<(String, String)>,
-    pub(super) device: Option<String>,
+    pub(super) device: Option<Vec<String>>,
     pub(super) dtype: Option<String>,
     pub(super) threads: Option<u64>,
     pub(super) queue: Option<u64>,
@@ -56,6 +56,7 @@ pub(super) struct Engine {
     pub(super) max_num_seqs: Option<u64>,
     pub(super) max_num_batched_tokens: Option<u64>,
     pub(super) kv_cache_mib: Option<u64>,
+    pub(super) gpu_memory_utilization: Option<f64>,
     pub(super) prefix_caching: Option<bool>,
     pub(super) adapter_fallback: Option<bool>,
 }
@@ -241,7 +242,7 @@ fn engine(mut it: Reader<'_>, problems: &mut Problems) -> Engine {
         model: it.text("model", problems),
         name: it.text("name", problems),
         adapters: it.map("adapters", problems),
-        device: it.text("device", problems),
+        device: it.text_or_texts("device", problems),
         dtype: it.text("dtype", problems),
         threads: it.number("threads", 0..=1024, problems),
         queue: it.number("queue", 1..=100_000, problems),
@@ -250,6 +251,7 @@ fn engine(mut it: Reader<'_>, problems: &mut Problems) -> Engine {
         max_num_seqs: it.number("max_num_seqs", 1..=4096, problems),
         max_num_batched_tokens: it.number("max_num_batched_tokens", 1..=131_072, problems),
         kv_cache_mib: it.number("kv_cache_mib", 1..=16_777_216, problems),
+        gpu_memory_utilization: it.share("gpu_memory_utilization", problems),
         prefix_caching: it.flag("prefix_caching", problems),
         adapter_fallback: it.flag("adapter_fallback", problems),
     };

@@ -148,6 +148,18 @@ impl<'a> Reader<'a> {
         Some(texts)
     }
 
+    /// A string, or a list of them.
+    pub(super) fn text_or_texts(
+        &mut self,
+        name: &'static str,
+        problems: &mut Problems,
+    ) -> Option<Vec<String>> {
+        if matches!(self.table.get(name), Some(Value::Array(_))) {
+            return self.texts(name, problems);
+        }
+        self.text(name, problems).map(|it| vec![it])
+    }
+
     /// A table inside this one; empty when it is not there.
     pub(super) fn table(&mut self, name: &'static str, problems: &mut Problems) -> Reader<'a> {
         self.optional_table(name, problems)

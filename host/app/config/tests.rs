@@ -158,6 +158,24 @@ fn a_step_has_room_for_each_of_its_sequences() {
 }
 
 #[test]
+fn a_cache_has_one_size() {
+    check(
+        "[engine]\nkv_cache_mib = 8\ngpu_memory_utilization = 0.5",
+        expect![[r#"
+            engine.gpu_memory_utilization: engine.kv_cache_mib says the same in another way: remove one of the two
+        "#]],
+    );
+    check(
+        "[engine]\ngpu_memory_utilization = 90",
+        expect![[r#"
+            engine.gpu_memory_utilization: 90 is not a share: write a number over 0 and up to 1
+        "#]],
+    );
+    let it = good("[engine]\ngpu_memory_utilization = 0.5").engine;
+    assert_eq!((it.gpu_memory_utilization, it.kv_cache_bytes), (Some(0.5), None));
+}
+
+#[test]
 fn a_cpu_has_one_type_of_numbers() {
     check(
         "[engine]\ndtype = \"fp8\"",
@@ -174,6 +192,41 @@ fn a_cpu_has_one_type_of_numbers() {
     let it = good("[engine]\ndevice = \"cuda\"\ndtype = \"f16\"").engine;
     assert_eq!(it.dtype, engine::DtypeChoice::F16);
     assert_eq!(good("").engine.dtype, engine::DtypeChoice::Auto);
+}
+
+#[test]
+fn an_engine_runs_on_each_device_that_is_named() {
+    use engine::DeviceChoice::{Auto, Cpu, Cuda};
+
+    for (line, expected) in [
+        ("", vec![Auto]),
+        ("device = \"cuda\"", vec![Cuda(0)]),
+        ("device = [\"cuda:1\"]", vec![Cuda(1)]),
+        ("device = [\"cuda:1\", \"cuda:0\", \"cpu\"]", vec![Cuda(1), Cuda(0), Cpu]),
+        ("device = [\"cpu\", \"cpu\"]", vec![Cpu, Cpu]),
+    ] {
+        assert_eq!(good(&format!("[engine]\n{line}")).engine.devices, expected, "{line}");
+    }
+    for (device, expected) in [
+        ("[]".to_owned(), "it names none: name one at least, or remove it"),
+        (
+            "[\"cuda\", \"cuda:0\"]".to_owned(),
+            "\"cuda:0\" is named twice: an engine has its device for itself",
+        ),
+        (
+            "[\"cpu\", \"auto\"]".to_owned(),
+            "auto is one device, whichever it is: name each of several",
+        ),
+        ("[\"cpu\", \"tpu\"]".to_owned(), "\"tpu\" is not a device: write auto, cpu or cuda:0"),
+        (format!("[{}]", vec!["\"cpu\""; 17].join(", ")), "17 devices are more than 16"),
+        ("7".to_owned(), "expected a string, found a whole number"),
+        ("[\"cpu\", 7]".to_owned(), "expected a string, found a whole number"),
+    ] {
+        let text = format!("{GOOD}[engine]\ndevice = {device}");
+        let problems = Config::parse(&text, Path::new("/etc"), &Vars::default()).unwrap_err();
+        let told: Vec<_> = problems.0.iter().map(|it| it.message.as_str()).collect();
+        assert_eq!(told, [expected], "{device}");
+    }
 }
 
 #[test]

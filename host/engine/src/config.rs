@@ -14,9 +14,10 @@ pub struct Config {
     /// The name under which the model is served. Without one: `demo`, the folder's or the file's name, or the hub id.
     pub name: Option<String>,
     pub adapters: Vec<Adapter>,
-    pub device: DeviceChoice,
+    /// One engine for each, with a copy of the model and of its adapters; one at least. The same one twice is two engines on it.
+    pub devices: Vec<DeviceChoice>,
     pub dtype: DtypeChoice,
-    /// How many jobs may wait to be admitted; at least 1.
+    /// How many jobs may wait to be admitted, at each engine; at least 1.
     pub queue: usize,
     /// How many jobs move on in one step; none: as many as the model and a step of [`Self::max_num_batched_tokens`] allow, up
     /// to 64.
@@ -24,8 +25,11 @@ pub struct Config {
     /// How many tokens one step computes; none: 2048 on a GPU, 256 on a CPU, where more make a step no faster by the token
     /// and answers under way wait longer for it.
     pub max_num_batched_tokens: Option<usize>,
-    /// Memory for keys and values; none: the model decides by its device.
+    /// Memory for keys and values, of each engine; none: see below, and 2 GiB on a CPU.
     pub kv_cache_bytes: Option<usize>,
+    /// Where [`Self::kv_cache_bytes`] is none: how much of a GPU's memory the engine may use, over 0 and up to 1, weights and steps
+    /// included; none: 0.9. What is not used otherwise is for keys and values.
+    pub gpu_memory_utilization: Option<f64>,
     /// Whether prompts with the same beginning share what was computed for it.
     pub prefix_caching: bool,
     /// Whether a job that asks for an adapter that is not there runs on the model alone, with a warning.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::{
     config::{DeviceChoice, DtypeChoice},
+    cuda::has_bf16,
     error::{LoadError, first_line},
 };
 
@@ -22,7 +23,7 @@ pub(crate) fn open(choice: DeviceChoice) -> Result<Device, LoadError> {
                 target: "bucksaw",
                 event = "log",
                 bucksaw.stream = "engine",
-                bucksaw.notice = format!("no CUDA device, using the CPU: {}", first_line(&error)),
+                bucksaw.notice = format!("no CUDA device, using the CPU: {}", why(&error)),
             );
             Ok(Device::Cpu)
         }),
@@ -33,10 +34,24 @@ pub(crate) fn open(choice: DeviceChoice) -> Result<Device, LoadError> {
         DeviceChoice::Cuda(index) => Device::new_cuda(index).map_err(|error| {
             LoadError::Device(format!(
                 "CUDA device {index} cannot be opened: {}; choose `auto` to fall back to the CPU",
-                first_line(&error)
+                why(&error)
             ))
         }),
     }
+}
+
+/// Why a device cannot be opened, and what may be missing. The program starts without any of CUDA's libraries if it was built so.
+fn why(error: &candle_core::Error) -> String {
+    let text = first_line(error);
+    let is_any = |names: &[&str]| names.iter().any(|it| text.contains(it));
+    let hint = if is_any(&["CUDA_ERROR_NO_DEVICE", "CUDA_ERROR_STUB_LIBRARY"]) {
+        "; is NVIDIA's driver there, and does nvidia-smi list the GPU?"
+    } else if is_any(&["CublasError", "CurandError", "NvrtcError"]) {
+        "; are the libraries of the CUDA toolkit where the system looks for them (LD_LIBRARY_PATH)?"
+    } else {
+        ""
+    };
+    text + hint
 }
 
 /// `cpu` or `cuda:0`.
@@ -85,48 +100,12 @@ fn names_f16(config: &Value) -> bool {
     dtype.and_then(Value::as_str) == Some("float16")
 }
 
-/// From compute capability 8.0 on.
-#[cfg(feature = "cuda")]
-fn has_bf16(device: &Device) -> bool {
-    let capability = device
-        .as_cuda_device()
-        .ok()
-        .and_then(|it| it.cuda_stream().context().compute_capability().ok());
-    capability.is_none_or(|(major, _)| major >= 8)
-}
-
-#[cfg(not(feature = "cuda"))]
-fn has_bf16(_: &Device) -> bool {
-    true
-}
-
-/// The device's name in NVML, which counts devices in another order than CUDA does.
-#[cfg(feature = "cuda")]
-pub(crate) fn uuid(device: &Device) -> Option<String> {
-    use std::fmt::Write;
-
-    let id = device.as_cuda_device().ok()?.cuda_stream().context().uuid().ok()?;
-    let mut text = String::from("GPU");
-    for (index, byte) in id.bytes.iter().enumerate() {
-        if matches!(index, 0 | 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        write!(text, "{:02x}", *byte as u8).ok()?;
-    }
-    Some(text)
-}
-
-#[cfg(not(feature = "cuda"))]
-pub(crate) fn uuid(_: &Device) -> Option<String> {
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use candle_core::{DType, Device};
     use serde_json::{Value, json};
 
-    use super::{dtype, names_f16};
+    use super::{dtype, names_f16, why};
     use crate::config::DtypeChoice;
 
     #[test]
@@ -141,6 +120,22 @@ mod tests {
                 assert!(error.starts_with(&format!("engine.dtype {name} ")), "{error}");
             }
         }
+    }
+
+    /// As cudarc writes its errors.
+    #[test]
+    fn what_is_missing_is_named() {
+        for (text, hint) in [
+            ("DriverError(CUDA_ERROR_NO_DEVICE, \"no CUDA-capable device is detected\")", "driver"),
+            ("DriverError(CUDA_ERROR_STUB_LIBRARY)", "driver"),
+            ("CublasError(CUBLAS_STATUS_NOT_INITIALIZED)", "LD_LIBRARY_PATH"),
+        ] {
+            let why = why(&candle_core::Error::Msg(text.to_owned()));
+            assert!(why.starts_with(text) && why.contains(hint), "{why}");
+        }
+        let other = "DriverError(CUDA_ERROR_INVALID_DEVICE, \"invalid device ordinal\")\nbacktrace";
+        let why = why(&candle_core::Error::Msg(other.to_owned()));
+        assert_eq!(why, "DriverError(CUDA_ERROR_INVALID_DEVICE, \"invalid device ordinal\")");
     }
 
     #[test]

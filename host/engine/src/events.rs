@@ -14,19 +14,26 @@ pub(crate) enum GpuPhase {
     After,
 }
 
-/// One reading.
+/// A reading, and whose it is.
 pub(crate) struct GpuMemory<'a> {
+    /// `cuda:0`, where the engine computes on it.
+    pub(crate) device: Option<&'a str>,
     pub(crate) id: &'a str,
     pub(crate) name: &'a str,
-    /// Bytes.
+    pub(crate) reading: Reading,
+}
+
+/// Memory of a GPU, in bytes. What the driver keeps for itself may be missing in both parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
     pub(crate) used: u64,
-    /// Bytes.
+    pub(crate) free: u64,
     pub(crate) total: u64,
 }
 
 pub(crate) fn gpu_memory(span: &Span, phase: GpuPhase, memory: &GpuMemory<'_>) {
-    let utilization =
-        if memory.total == 0 { 0.0 } else { memory.used as f64 / memory.total as f64 };
+    let Reading { used, free, total } = memory.reading;
+    let utilization = if total == 0 { 0.0 } else { used as f64 / total as f64 };
     tracing::info!(
         target: "bucksaw",
         parent: span,
@@ -36,10 +43,12 @@ pub(crate) fn gpu_memory(span: &Span, phase: GpuPhase, memory: &GpuMemory<'_>) {
             GpuPhase::Before => "before",
             GpuPhase::After => "after",
         },
+        bucksaw.gpu.device = memory.device,
+        bucksaw.gpu.free = free,
         hw.id = memory.id,
         hw.name = memory.name,
-        hw.gpu.memory.usage = memory.used,
-        hw.gpu.memory.limit = memory.total,
+        hw.gpu.memory.usage = used,
+        hw.gpu.memory.limit = total,
         hw.gpu.memory.utilization = utilization,
     );
 }
@@ -189,6 +198,8 @@ const CRITICAL: u64 = 21;
 /// How the engine did in the last seconds. Rates are tokens per second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct EngineStats {
+    /// Which one of several it is.
+    pub(crate) engine: Option<usize>,
     pub(crate) running: usize,
     pub(crate) waiting: usize,
     /// From 0 to 1, as is the hit rate.
@@ -205,8 +216,9 @@ pub(crate) fn engine_stats(it: &EngineStats) {
         event = "engine.stats",
         bucksaw.stream = "engine",
         bucksaw.notice = format!(
-            "running {}, waiting {}, cache {:.1} %, prefix hits {:.1} %, prompt {:.1} tokens/s, \
+            "{}running {}, waiting {}, cache {:.1} %, prefix hits {:.1} %, prompt {:.1} tokens/s, \
              answers {:.1} tokens/s",
+            it.engine.map_or_else(String::new, |engine| format!("engine {engine}: ")),
             it.running,
             it.waiting,
             it.cache_usage * 100.0,
@@ -214,6 +226,7 @@ pub(crate) fn engine_stats(it: &EngineStats) {
             it.prompt_rate,
             it.output_rate,
         ),
+        bucksaw.engine.number = it.engine.map(|engine| engine as u64),
         bucksaw.engine.running = it.running as u64,
         bucksaw.engine.waiting = it.waiting as u64,
         bucksaw.engine.cache_usage = it.cache_usage,

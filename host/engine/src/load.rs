@@ -15,7 +15,8 @@ use crate::{
     engine::ServedModel,
     error::LoadError,
     hub,
-    model::{self, AdapterInfo, CACHE_BYTES, Gguf, Model, Parts},
+    memory::CacheSize,
+    model::{self, AdapterInfo, Gguf, Model, Parts},
     prompt::Prompter,
     tokenizer::{self, Tokenizer, gguf},
 };
@@ -37,8 +38,8 @@ pub(crate) struct LoadedAdapter {
 /// Loads the model and its adapters.
 pub(crate) fn load(config: &Config, device: &Device) -> Result<Loaded, LoadError> {
     let name = config.name.clone().unwrap_or_else(|| default_name(&config.model));
-    let cache_bytes = config.kv_cache_bytes.unwrap_or(CACHE_BYTES);
-    let from_files = |files: &Files| load_files(&name, files, config, (device, cache_bytes));
+    let cache = CacheSize::new(config.kv_cache_bytes, config.gpu_memory_utilization);
+    let from_files = |files: &Files| load_files(&name, files, config, (device, cache));
     let mut loaded = match &config.model {
         ModelSource::Embedded(files) => from_files(&Files::Embedded(files))?,
         ModelSource::Folder(folder) => from_files(&Files::Folder(folder.clone()))?,
@@ -46,7 +47,7 @@ pub(crate) fn load(config: &Config, device: &Device) -> Result<Loaded, LoadError
         ModelSource::Gguf(path) => {
             device::dtype(device, config.dtype, None)?;
             let (file, prompter) = open_gguf(path)?;
-            let model = file.load(device, cache_bytes, config.dequantize)?;
+            let model = file.load(device, cache, config.dequantize)?;
             Loaded::new(&name, model, prompter)
         }
     };
@@ -61,7 +62,7 @@ fn load_files(
     name: &str,
     files: &Files,
     asked: &Config,
-    (device, cache_bytes): (&Device, usize),
+    (device, cache): (&Device, CacheSize),
 ) -> Result<Loaded, LoadError> {
     let config = files.required_json("config.json")?;
     let family = model::family(&config)?;
@@ -71,7 +72,7 @@ fn load_files(
         .into_iter()
         .map(|(name, tensor)| ((family.canonical)(&name), tensor))
         .collect();
-    let parts = Parts { config: &config, files, tensors, device, dtype, cache_bytes };
+    let parts = Parts { config: &config, files, tensors, device, dtype, cache };
     let model = (family.build)(parts)?;
     let image_token = model.vision().map(|vision| vision.image_token);
     let mut tokenizer = Tokenizer::from_files(files, &config)?;

@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::{
     checkpoint::Files,
     error::{EngineError, LoadError},
-    model::{self, CACHE_BYTES, Gguf, Model, Parts, Run},
+    memory::{CACHE_BYTES, CacheSize},
+    model::{self, Gguf, Model, Parts, Run},
 };
 
 /// A model on the CPU whose cache is divided into equal places, one for each sequence.
@@ -35,13 +36,14 @@ impl BareModel {
         tensors: HashMap<String, Tensor>,
     ) -> Result<Self, LoadError> {
         let files = Files::Embedded(&[]);
-        let (device, dtype, cache_bytes) = (&Device::Cpu, DType::F32, CACHE_BYTES);
-        let parts = Parts { config, files: &files, tensors, device, dtype, cache_bytes };
+        let (device, dtype) = (&Device::Cpu, DType::F32);
+        let cache = CacheSize::Bytes(CACHE_BYTES);
+        let parts = Parts { config, files: &files, tensors, device, dtype, cache };
         Ok(Self::new((model::family(config)?.build)(parts)?))
     }
 
     pub fn from_gguf(path: &Path) -> Result<Self, LoadError> {
-        Ok(Self::new(Gguf::open(path)?.load(&Device::Cpu, CACHE_BYTES, false)?))
+        Ok(Self::new(Gguf::open(path)?.load(&Device::Cpu, CacheSize::Bytes(CACHE_BYTES), false)?))
     }
 
     fn new(model: Box<dyn Model>) -> Self {

@@ -40,6 +40,7 @@ use crate::{
     adapter::AdapterLoadError,
     checkpoint::Files,
     error::{EngineError, LoadError},
+    memory::CacheSize,
 };
 
 /// No context is longer, whatever config.json says: the tables of positions grow with it.
@@ -47,10 +48,6 @@ const MAX_CONTEXT: usize = 131_072;
 
 /// How many sequences a step of a decoder may have: beyond it, a step takes longer in proportion on every device.
 const SEQUENCES: usize = 64;
-
-/// What a cache may take where nothing else is said: contexts of 8,192 tokens for five sequences of a model with 135 million
-/// parameters. A CPU's memory is taken when it is first written to.
-pub(crate) const CACHE_BYTES: usize = 2 << 30;
 
 /// A decoder that moves several sequences on at once, with the keys and values of all of them in a cache of blocks. It knows no
 /// schedule: which sequence has which blocks is the caller's to say.
@@ -159,7 +156,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) device: &'a Device,
     pub(crate) dtype: DType,
     /// What its cache may take.
-    pub(crate) cache_bytes: usize,
+    pub(crate) cache: CacheSize,
 }
 
 /// A family that is loaded from a folder with safetensors.

@@ -51,7 +51,7 @@ pub(crate) use self::{
 };
 use crate::{
     config::{Config, StepHook},
-    device,
+    cuda, device,
     engine::ServedModel,
     error::{AdapterChangeError, EngineError, LoadError},
     events::GpuPhase,
@@ -116,8 +116,11 @@ struct Leaving {
 }
 
 impl Scheduler {
-    pub(crate) fn load(config: &Config) -> Result<Self, LoadError> {
-        let device = device::open(config.device)?;
+    /// The engine with this number, on the device at its place.
+    pub(crate) fn load(config: &Config, number: usize) -> Result<Self, LoadError> {
+        let choice = config.devices.get(number).copied();
+        let choice = choice.ok_or_else(|| LoadError::Device(format!("none at place {number}")))?;
+        let device = device::open(choice)?;
         let unset = threads::thread_variables(config.threads);
         if device.is_cpu() && !unset.is_empty() {
             let names: Vec<_> = unset.iter().map(|(name, _)| *name).collect();
@@ -128,12 +131,20 @@ impl Scheduler {
                 bucksaw.notice = format!("{} not set: every core computes", names.join(", ")),
             );
         }
-        let gpu = Gpu::open(config.nvml_library.as_deref(), device::uuid(&device).as_deref());
+        let gpu = Gpu::open(config.nvml_library.as_deref(), cuda::board(&device));
         let loaded = load::load(config, &device)?;
-        Ok(Self::new(loaded, config, device, gpu))
+        let one_of_several = (config.devices.len() > 1).then_some(number);
+        Ok(Self::new(loaded, config, one_of_several, device, gpu))
     }
 
-    fn new(loaded: Loaded, config: &Config, device: Device, gpu: Gpu) -> Self {
+    /// `number` is which of several engines it is.
+    fn new(
+        loaded: Loaded,
+        config: &Config,
+        number: Option<usize>,
+        device: Device,
+        gpu: Gpu,
+    ) -> Self {
         let Loaded { served, model, prompter, adapters } = loaded;
         let capacity = model.capacity();
         let step_tokens = if device.is_cpu() { STEP_TOKENS_CPU } else { STEP_TOKENS_GPU };
@@ -172,7 +183,7 @@ impl Scheduler {
             before_step: config.before_step.clone().unwrap_or_else(|| Arc::new(|| Ok(()))),
             stats,
             shared_stats,
-            line: Line::new(now),
+            line: Line::new(number, now),
         }
     }
 
@@ -288,7 +299,9 @@ impl Scheduler {
                 ready
             }
             Err(error) => {
-                let _ = ticket.events.send(Event::Failed(error));
+                let Ticket { events, place, counted, .. } = ticket;
+                drop((place, counted));
+                let _ = events.send(Event::Failed(error));
                 return;
             }
         };

@@ -31,12 +31,13 @@ pub(crate) fn config(model: &str, adapters: &[&str]) -> Config {
         model: ModelSource::Folder(folder(model)),
         name: None,
         adapters: adapters.iter().map(adapter).collect(),
-        device: DeviceChoice::Cpu,
+        devices: vec![DeviceChoice::Cpu],
         dtype: DtypeChoice::Auto,
         queue: 8,
         max_num_seqs: None,
         max_num_batched_tokens: None,
         kv_cache_bytes: None,
+        gpu_memory_utilization: None,
         prefix_caching: true,
         adapter_fallback: false,
         threads: 1,
@@ -191,6 +192,11 @@ fn what_cannot_be_loaded_is_an_error() {
         config("llama", &["llama-lora", "llama-lora"]),
         config("llava", &["llama-lora"]),
         Config { dtype: DtypeChoice::Bf16, ..config("llama", &[]) },
+        Config { devices: Vec::new(), ..config("llama", &[]) },
+        Config {
+            devices: vec![DeviceChoice::Cpu, DeviceChoice::Cuda(999)],
+            ..config("llama", &[])
+        },
         Config { model: ModelSource::Gguf(folder("llama/config.json")), ..config("llama", &[]) },
         Config { model: ModelSource::Embedded(&[]), ..config("llama", &[]) },
     ] {

@@ -100,27 +100,40 @@ fn folder(name: &str) -> PathBuf {
 
 /// A model of the fixtures on the first GPU; none where there is no GPU.
 fn engine(model: &str, adapters: &[&str], dtype: DtypeChoice) -> Option<Engine> {
+    changed(model, adapters, dtype, |_| {})
+}
+
+/// The same with something else in its configuration.
+fn changed(
+    model: &str,
+    adapters: &[&str],
+    dtype: DtypeChoice,
+    change: impl FnOnce(&mut Config),
+) -> Option<Engine> {
     let adapter = |name: &&str| Adapter {
         name: (*name).to_owned(),
         source: AdapterSource::Folder(folder(name)),
     };
-    let started = start(Config {
+    let mut config = Config {
         model: ModelSource::Folder(folder(model)),
         name: None,
         adapters: adapters.iter().map(adapter).collect(),
-        device: DeviceChoice::Cuda(0),
+        devices: vec![DeviceChoice::Cuda(0)],
         dtype,
         queue: 64,
         max_num_seqs: None,
         max_num_batched_tokens: None,
         kv_cache_bytes: Some(64 << 20),
+        gpu_memory_utilization: None,
         prefix_caching: false,
         adapter_fallback: false,
         threads: 1,
         dequantize: false,
         nvml_library: None,
-    });
-    match started {
+        before_step: None,
+    };
+    change(&mut config);
+    match start(config) {
         Ok(engine) => Some(engine),
         Err(LoadError::Device(why)) => {
             skip(&why);
@@ -238,10 +251,9 @@ fn in_half_the_bits_it_says_something() {
 fn memory_is_told_before_and_after() {
     let _alone = alone();
     let Some(engine) = engine("llama", &[], DtypeChoice::Auto) else { return };
-    let summary = engine.gpu_summary();
-    if let Some(problem) = summary.problem {
-        return skip(&problem);
-    }
+    // By NVML, or where there is none by CUDA: there are readings in any case.
+    let _ = writeln!(stderr(), "{}", engine.gpu_summary());
+    assert!(engine.gpu_summary().gpus.iter().all(|it| it.memory > 0));
     say(&engine, job("llama", vec![7; 100], TOKENS)).unwrap();
     // The last event of a job comes before its reading is needed by anybody; the engine's end comes after all.
     engine.shutdown();
@@ -249,7 +261,60 @@ fn memory_is_told_before_and_after() {
         let part = format!("bucksaw.gpu.phase=\"{phase}\"");
         assert_eq!(TOLD.count(&part), 1, "{phase}: {:#?}", *TOLD.lock());
     }
+    assert_eq!(TOLD.count(" bucksaw.gpu.device=\"cuda:0\""), 2);
     assert_eq!(TOLD.count(" hw.gpu.memory.usage=0 "), 0);
+    assert_eq!(TOLD.count(" hw.gpu.memory.limit=0 "), 0);
+}
+
+/// A library of NVML's that is not there: CUDA is asked.
+#[test]
+fn without_nvml_memory_is_told_all_the_same() {
+    let _alone = alone();
+    let change = |config: &mut Config| config.nvml_library = Some("/nonexistent/nvml.so".into());
+    let Some(engine) = changed("llama", &[], DtypeChoice::Auto, change) else { return };
+    let summary = engine.gpu_summary();
+    assert_eq!(summary.gpus.len(), 1, "{summary}");
+    say(&engine, job("llama", vec![7; 100], TOKENS)).unwrap();
+    engine.shutdown();
+    assert_eq!(TOLD.count(" bucksaw.gpu.device=\"cuda:0\""), 2, "{:#?}", *TOLD.lock());
+    assert_eq!(TOLD.count(" hw.gpu.memory.usage=0 "), 0);
+}
+
+/// The fixture's cache has an end: it is no larger than 64 whole contexts.
+#[test]
+fn a_cache_by_the_memory_that_is_free() {
+    let _alone = alone();
+    let blocks = |bytes: Option<usize>, share: Option<f64>| {
+        let change = |config: &mut Config| {
+            (config.kv_cache_bytes, config.gpu_memory_utilization) = (bytes, share);
+        };
+        let engine = changed("llama", &[], DtypeChoice::F32, change)?;
+        let blocks = engine.handle().stats().blocks;
+        engine.shutdown();
+        Some(blocks)
+    };
+    let Some(least) = blocks(Some(1), None) else { return };
+    // Nothing is left of a thousandth, but one whole context there has to be.
+    assert_eq!(blocks(None, Some(0.001)).unwrap(), least);
+    assert_eq!(blocks(None, None).unwrap(), least * 64);
+}
+
+#[test]
+fn two_engines_say_the_same() {
+    let _alone = alone();
+    let devices = |config: &mut Config| {
+        config.devices = vec![DeviceChoice::Cuda(0), DeviceChoice::Cuda(1)];
+    };
+    let Some(engine) = changed("llama", &[], DtypeChoice::F32, devices) else { return };
+    assert_eq!(engine.device_name(), "cuda:0, cuda:1");
+    for (name, prompt, expected) in golden("llama").into_iter().filter(|it| it.0 == "llama") {
+        for _ in 0..2 {
+            let (said, _) = say(&engine, job(&name, prompt.clone(), TOKENS)).unwrap();
+            assert_eq!(said, expected, "{name}");
+        }
+    }
+    assert!(engine.handle().engines().iter().all(|it| it.stats.steps > 0));
+    engine.shutdown();
 }
 
 #[test]
@@ -294,7 +359,23 @@ fn times_are_those_of_the_work() {
     assert!(times.queue + times.generation <= wall, "{times:?} of {wall:?}");
     assert!(times.queue + times.generation >= wall / 2, "{times:?} of {wall:?}");
     assert!(times.decode > times.prefill, "200 steps and one: {times:?}");
+    let stats = engine.handle().stats();
+    assert!(stats.forward <= stats.busy, "{stats:?}");
+    engine.shutdown();
+
+    // A prompt in many pieces, of which only the last one's logits are wanted.
+    let pieces = |config: &mut Config| config.max_num_batched_tokens = Some(16);
+    let Some(engine) = changed("llama", &[], DtypeChoice::Auto, pieces) else { return };
+    say(&engine, job("llama", vec![7; 100], 1)).unwrap();
+    let before = engine.handle().stats();
+    let (_, in_pieces) = say(&engine, job("llama", vec![9; 400], 1)).unwrap();
+    let handle = engine.handle();
+    engine.shutdown();
+    let after = handle.stats();
+    assert!(after.steps >= before.steps + 25, "it was not read in pieces");
+    // What the device did is in the time of each step, and not in that of the last alone.
+    let (forward, prefill) = (after.forward - before.forward, in_pieces.timings.prefill);
+    assert!(forward >= prefill / 2, "{forward:?} of {prefill:?}");
     let rate = f64::from(200 - 1) / times.decode.as_secs_f64();
     let _ = writeln!(stderr(), "{rate:.0} tokens a second, first after {:?}", times.first_token);
-    engine.shutdown();
 }

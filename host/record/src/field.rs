@@ -72,6 +72,10 @@ pub const LORA_STATUS: &str = "bucksaw.lora.status";
 pub const LORA_MODULES: &str = "bucksaw.lora.modules";
 
 pub const GPU_PHASE: &str = "bucksaw.gpu.phase";
+/// `cuda:0`: the engine that computes there.
+pub const GPU_DEVICE: &str = "bucksaw.gpu.device";
+/// Bytes.
+pub const GPU_FREE: &str = "bucksaw.gpu.free";
 pub const HW_ID: &str = "hw.id";
 pub const HW_NAME: &str = "hw.name";
 pub const GPU_MEMORY_USAGE: &str = "hw.gpu.memory.usage";
@@ -181,6 +185,7 @@ pub fn is_metadata(name: &str) -> bool {
             | LORA_RESOLVED
             | LORA_STATUS
             | GPU_PHASE
+            | GPU_DEVICE
             | HW_ID
             | HW_NAME
             | JSON_EXPECTED

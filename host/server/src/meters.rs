@@ -54,9 +54,10 @@ pub(crate) struct Meters {
     models: Mutex<BTreeMap<String, Arc<Model>>>,
 }
 
-/// What only the engine knows, at the moment of a scrape.
+/// What only one engine knows, at the moment of a scrape.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Engine {
+    pub(crate) running: usize,
     pub(crate) waiting: usize,
     /// Share of the cache that is in use, 0 to 1, where there is one cache to speak of.
     pub(crate) cache_usage: Option<f64>,
@@ -251,11 +252,12 @@ impl Meters {
         Arc::clone(models.entry(name.to_owned()).or_default())
     }
 
-    /// `models` are served; those that nobody asked for yet are told with zeros.
+    /// `models` are served; those that nobody asked for yet are told with zeros. What is counted of requests is told of all
+    /// `engines` together, under the first one's label.
     pub(crate) fn encode<'a>(
         &self,
         models: impl IntoIterator<Item = &'a str>,
-        engine: Engine,
+        engines: &[Engine],
     ) -> String {
         for name in models {
             self.model(name);
@@ -266,7 +268,7 @@ impl Meters {
         };
         let label = |name: &str| format!("engine=\"0\",model_name=\"{name}\"");
         let mut text = String::new();
-        gauges(&mut text, &models, engine);
+        gauges(&mut text, &models, engines);
         for (name, help, of) in COUNTERS {
             head(&mut text, name, help, "counter");
             for (model, it) in &models {
@@ -312,39 +314,59 @@ impl Meters {
     }
 }
 
-/// The engine has one queue for all models: what waits is told of the first, and taken off what runs.
-fn gauges(text: &mut String, models: &[(String, Arc<Model>)], engine: Engine) {
-    let jobs = |it: &Model| it.jobs.load(Relaxed);
-    let all: u64 = models.iter().map(|(_, it)| jobs(it)).sum();
-    let waiting = (engine.waiting as u64).min(all);
-    let (name, mut left) = ("vllm:num_requests_running", waiting);
-    head(text, name, "Number of requests in model execution batches.", "gauge");
-    for (model, it) in models {
-        let taken = left.min(jobs(it));
-        left -= taken;
-        let running = jobs(it) - taken;
-        let _ = writeln!(text, "{name}{{engine=\"0\",model_name=\"{model}\"}} {running}");
-    }
-    let (name, mut left) = ("vllm:num_requests_waiting", waiting);
-    head(text, name, "Number of requests waiting to be processed.", "gauge");
-    for (model, it) in models {
-        let taken = left.min(jobs(it));
-        left -= taken;
-        let _ = writeln!(text, "{name}{{engine=\"0\",model_name=\"{model}\"}} {taken}");
+/// What each engine does, by model. An engine has one queue for all models, and does not tell them apart: what waits is told of
+/// the first that have jobs, and taken off what runs; the sums of each engine and of each model are right.
+fn gauges(text: &mut String, models: &[(String, Arc<Model>)], engines: &[Engine]) {
+    let label = |engine: usize, model: &str| format!("engine=\"{engine}\",model_name=\"{model}\"");
+    let mut left: Vec<u64> = models.iter().map(|(_, it)| it.jobs.load(Relaxed)).collect();
+    let waiting: Vec<_> = engines.iter().map(|it| take(&mut left, it.waiting as u64)).collect();
+    let last = engines.len().saturating_sub(1);
+    let running: Vec<_> = engines
+        .iter()
+        .enumerate()
+        // Between two steps an engine knows less than the requests do: what is left is the last one's.
+        .map(|(at, it)| take(&mut left, if at == last { u64::MAX } else { it.running as u64 }))
+        .collect();
+    for (name, help, counts) in [
+        ("vllm:num_requests_running", "Number of requests in model execution batches.", running),
+        ("vllm:num_requests_waiting", "Number of requests waiting to be processed.", waiting),
+    ] {
+        head(text, name, help, "gauge");
+        for (engine, counts) in counts.iter().enumerate() {
+            for ((model, _), count) in models.iter().zip(counts) {
+                let _ = writeln!(text, "{name}{{{}}} {count}", label(engine, model));
+            }
+        }
     }
     let name = "vllm:num_preemptions_total";
     head(text, name, "Cumulative number of preemptions from the engine.", "counter");
     if let Some((model, _)) = models.first() {
-        let preemptions = engine.preemptions;
-        let _ = writeln!(text, "{name}{{engine=\"0\",model_name=\"{model}\"}} {preemptions}");
-    }
-    if let Some(usage) = engine.cache_usage {
-        let name = "vllm:kv_cache_usage_perc";
-        head(text, name, "KV-cache usage. 1 means 100 percent usage.", "gauge");
-        for (model, _) in models {
-            let _ = writeln!(text, "{name}{{engine=\"0\",model_name=\"{model}\"}} {usage}");
+        for (engine, it) in engines.iter().enumerate() {
+            let _ = writeln!(text, "{name}{{{}}} {}", label(engine, model), it.preemptions);
         }
     }
+    if engines.iter().any(|it| it.cache_usage.is_some()) {
+        let name = "vllm:kv_cache_usage_perc";
+        head(text, name, "KV-cache usage. 1 means 100 percent usage.", "gauge");
+        for (engine, it) in engines.iter().enumerate() {
+            let Some(usage) = it.cache_usage else { continue };
+            for (model, _) in models {
+                let _ = writeln!(text, "{name}{{{}}} {usage}", label(engine, model));
+            }
+        }
+    }
+}
+
+/// Takes up to so many jobs, of the first models first. Returns how many of each.
+fn take(jobs: &mut [u64], mut wanted: u64) -> Vec<u64> {
+    jobs.iter_mut()
+        .map(|it| {
+            let taken = wanted.min(*it);
+            *it -= taken;
+            wanted -= taken;
+            taken
+        })
+        .collect()
 }
 
 fn head(text: &mut String, name: &str, help: &str, kind: &str) {

@@ -14,15 +14,20 @@ pub(crate) const ROUTE: &str = "/metrics";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
-    let stats = app.engine().stats();
-    let engine = meters::Engine {
-        waiting: stats.waiting,
-        cache_usage: Some(stats.cache_usage()),
-        preemptions: stats.preemptions,
-    };
+    let engines: Vec<_> = app
+        .engine()
+        .engines()
+        .iter()
+        .map(|it| meters::Engine {
+            running: it.stats.running,
+            waiting: it.stats.waiting,
+            cache_usage: Some(it.stats.cache_usage()),
+            preemptions: it.stats.preemptions,
+        })
+        .collect();
     let models = app.engine().models();
     let names = models.iter().map(|it| it.name.as_str());
-    answer(app.meters().encode(names, engine) + &app.metrics())
+    answer(app.meters().encode(names, &engines) + &app.metrics())
 }
 
 pub(crate) fn answer(text: String) -> Response {

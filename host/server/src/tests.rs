@@ -47,11 +47,12 @@ fn engine_with(steps: &Steps, queue: usize) -> Engine {
         model: ModelSource::Folder(folder),
         name: Some("demo".to_owned()),
         adapters: Vec::new(),
-        device: DeviceChoice::Cpu,
+        devices: vec![DeviceChoice::Cpu],
         queue,
         max_num_seqs: None,
         max_num_batched_tokens: None,
         kv_cache_bytes: None,
+        gpu_memory_utilization: None,
         // The same work each time.
         prefix_caching: false,
         adapter_fallback: false,

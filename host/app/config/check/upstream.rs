@@ -65,6 +65,7 @@ fn only_upstreams(raw: &raw::Engine, problems: &mut Problems) {
         ("max_num_seqs", raw.max_num_seqs.is_some()),
         ("max_num_batched_tokens", raw.max_num_batched_tokens.is_some()),
         ("kv_cache_mib", raw.kv_cache_mib.is_some()),
+        ("gpu_memory_utilization", raw.gpu_memory_utilization.is_some()),
         ("prefix_caching", raw.prefix_caching.is_some()),
         ("adapter_fallback", raw.adapter_fallback.is_some()),
     ];

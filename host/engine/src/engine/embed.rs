@@ -3,24 +3,22 @@
 //! A vector is the state of the text's last token after the model's last norm, brought to length 1: what vLLM makes of a decoder
 //! with `--convert embed` unless the model says otherwise (pooling `LAST`, normalized; vLLM's documentation, "Pooling Models").
 
-use std::sync::{Arc, PoisonError, atomic::Ordering};
+use std::sync::Arc;
 
 use thiserror::Error;
 use tokio::{sync::oneshot, task::spawn_blocking};
 
-use super::EngineHandle;
+use super::{
+    EngineHandle,
+    fleet::served,
+    member::{EMBEDS_MAX, Member},
+};
 use crate::{
     error::{EngineError, SubmitError, first_line},
     events,
     job::Prompt,
-    scheduler::{Embed, Message, Place, check_tokens},
+    scheduler::{Embed, Message, check_tokens},
 };
-
-/// As many as jobs may wait where nothing else is said. Each holds its tokens and its vectors.
-const EMBEDS_MAX: usize = 64;
-
-/// Requests whose tokens are made at once: a million characters take a second of a core.
-pub(super) const ENCODERS: usize = 2;
 
 /// torch's `normalize` has the same floor.
 const SHORTEST: f64 = 1e-12;
@@ -70,21 +68,20 @@ pub enum EmbedError {
 impl EngineHandle {
     /// How many numbers a vector of [`Self::embed`] has; 0 where the model makes none.
     pub fn embedding_size(&self) -> usize {
-        self.shared.embedding_size
+        self.fleet.members.first().map_or(0, |it| it.embedding_size)
     }
 
     /// Vectors of texts; each may be as long as a prompt. Dropping the future ends the request.
     pub async fn embed(&self, request: EmbedRequest) -> Result<Embeddings, EmbedError> {
         let EmbedRequest { model, adapter_requested, inputs, dimensions, span } = request;
-        let shared = &self.shared;
         let adapter = adapter_requested.as_deref();
-        let served = self.resolve(&model, adapter, &span)?;
-        let place = Place::take(&shared.embedding, EMBEDS_MAX)
-            .ok_or(SubmitError::QueueFull { capacity: EMBEDS_MAX })?;
-        let permit = Arc::clone(&shared.encoders).acquire_owned().await;
+        let resolved = self.fleet.resolve(&model, adapter, &span)?;
+        let (member, place) = self.fleet.choose(Member::embed_place, |_| EMBEDS_MAX)?;
+        let served = served(member, &resolved.name)?;
+        let permit = Arc::clone(&self.fleet.encoders).acquire_owned().await;
         let permit = permit.map_err(|_| SubmitError::ShuttingDown)?;
-        let prompter = Arc::clone(&shared.prompter);
-        let (context, vocabulary) = (served.model.context, shared.vocabulary);
+        let prompter = Arc::clone(&member.prompter);
+        let (context, vocabulary) = (served.model.context, member.vocabulary);
         let encode = move || {
             // Held until the work is over, also when nobody waits for it any more.
             let _permit = permit;
@@ -106,14 +103,10 @@ impl EngineHandle {
             return Ok(Embeddings { vectors: Vec::new(), input_tokens });
         }
         events::adapter(&span, adapter.unwrap_or(&model), &served);
-        let number = shared.submitted.fetch_add(texts.len() as u64, Ordering::Relaxed);
+        let number = member.numbers(texts.len());
         let (reply, answer) = oneshot::channel();
         let embed = Box::new(Embed { number, served, texts, reply, place });
-        let is_sent = {
-            let inlets = shared.inlets.read().unwrap_or_else(PoisonError::into_inner);
-            inlets.as_ref().is_some_and(|it| it.messages.send(Message::Embed(embed)).is_ok())
-        };
-        if !is_sent {
+        if !member.tell(Message::Embed(embed)) {
             return Err(SubmitError::ShuttingDown.into());
         }
         let states = answer.await.map_err(|_| EmbedError::Gone)??;

@@ -17,6 +17,7 @@ use crate::{
     adapter::{AdapterError, AdapterLoadError, Lora},
     checkpoint::Files,
     error::{EngineError, LoadError},
+    memory::CacheSize,
 };
 
 pub(super) struct Decoder {
@@ -63,7 +64,7 @@ enum Rows {
 pub(super) struct Place<'a> {
     pub(super) device: &'a Device,
     pub(super) dtype: DType,
-    pub(super) cache_bytes: usize,
+    pub(super) cache: CacheSize,
 }
 
 impl Decoder {
@@ -93,7 +94,9 @@ impl Decoder {
             })
             .collect::<Result<_, _>>()?;
         let norm = Norm::read(weights, &format!("{prefix}model.norm"), config.hidden, config.eps)?;
-        let attention = Attention::new(&config, place.device, place.dtype, place.cache_bytes)?;
+        // The weights are there by now: a GPU's free memory is what they left.
+        let bytes = place.cache.on(place.device);
+        let attention = Attention::new(&config, place.device, place.dtype, bytes)?;
         Ok(Self {
             config,
             embeddings,

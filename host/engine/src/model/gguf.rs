@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     error::{LoadError, first_line},
+    memory::CacheSize,
     tokenizer::gguf::Metadata,
 };
 
@@ -67,7 +68,7 @@ impl Gguf {
     pub(crate) fn load(
         self,
         device: &Device,
-        cache_bytes: usize,
+        cache: CacheSize,
         dequantize: bool,
     ) -> Result<Box<dyn Model>, LoadError> {
         let (kind, mut config) = config::read(&self.content)?;
@@ -75,7 +76,7 @@ impl Gguf {
         // llama.cpp turns neighbours in a head, and has reordered the rows of Llamas for that.
         let interleaved = kind == Kind::Llama;
         let heads = (config.heads, config.key_value_heads);
-        let place = Place { device, dtype: DType::F32, cache_bytes };
+        let place = Place { device, dtype: DType::F32, cache };
         let device = device.clone();
         let taken = HashSet::new();
         let mut weights = GgufWeights { file: self, device, interleaved, heads, dequantize, taken };

@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
     let kind = kind(parts.config);
     let config = DecoderConfig::read(kind, parts.config)?;
-    let place = Place { device: parts.device, dtype: parts.dtype, cache_bytes: parts.cache_bytes };
+    let place = Place { device: parts.device, dtype: parts.dtype, cache: parts.cache };
     let mut tensors = Tensors(parts.tensors);
     let decoder = Decoder::new(config, &mut tensors, "", place)?;
     check_rest(&tensors, |_| false)?;

@@ -85,7 +85,7 @@ pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
         preprocess: preprocess(&parts, &vision)?,
     };
 
-    let place = Place { device: parts.device, dtype: parts.dtype, cache_bytes: parts.cache_bytes };
+    let place = Place { device: parts.device, dtype: parts.dtype, cache: parts.cache };
     let mut tensors = Tensors(parts.tensors);
     let decoder = Decoder::new(text, &mut tensors, &format!("{DECODER}."), place)?;
     let tower = Tower::new(vision, layers, &mut tensors, &format!("{TOWER}."))?;

@@ -86,8 +86,7 @@ impl Qwen3Vl {
             tokens: ImageTokens::Squares(shape.square()),
             preprocess: preprocess(parts.files, &shape)?,
         };
-        let place =
-            Place { device: parts.device, dtype: parts.dtype, cache_bytes: parts.cache_bytes };
+        let place = Place { device: parts.device, dtype: parts.dtype, cache: parts.cache };
         let mut tensors = Tensors(parts.tensors);
         let decoder = Decoder::new(text, &mut tensors, &format!("{DECODER}."), place)?;
         let tower = Tower::new(shape, &mut tensors, &format!("{TOWER}."))?;

@@ -28,6 +28,7 @@ use crate::{
     error::LoadError,
     image::Preprocess,
     load,
+    memory::CacheSize,
     tests::{config, folder, json_file},
     tokenizer::tests::gguf_metadata,
 };
@@ -445,7 +446,8 @@ fn candles_own_operations_say_the_same() {
         let config = DecoderConfig::read(kind, &raw).unwrap();
         let tensors =
             Files::Folder(folder(name)).tensors("model", &Device::Cpu, DType::F32).unwrap();
-        let place = Place { device: &Device::Cpu, dtype: DType::F32, cache_bytes: 1 << 24 };
+        let place =
+            Place { device: &Device::Cpu, dtype: DType::F32, cache: CacheSize::Bytes(1 << 24) };
         let mut decoder = Decoder::new(config, &mut Tensors(tensors), "", place).unwrap();
         decoder.calculate_as_other_devices_do().unwrap();
         let mut model = Plain(decoder);
@@ -486,8 +488,8 @@ fn parts<'a>(config: &'a Value, files: &'a Files, rename: impl Fn(&str) -> Strin
         .into_iter()
         .map(|(name, tensor)| (rename(&name), tensor))
         .collect();
-    let (device, dtype, cache_bytes) = (&Device::Cpu, DType::F32, 1 << 24);
-    Parts { config, files, tensors, device, dtype, cache_bytes }
+    let (device, dtype, cache) = (&Device::Cpu, DType::F32, CacheSize::Bytes(1 << 24));
+    Parts { config, files, tensors, device, dtype, cache }
 }
 
 #[test]
@@ -1001,7 +1003,7 @@ fn gguf_model_with(
     let metadata: Vec<_> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
     let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     gguf_file::write(&mut File::create(&path).unwrap(), &metadata, &tensors).unwrap();
-    Gguf::open(&path)?.load(&Device::Cpu, 1 << 24, false)
+    Gguf::open(&path)?.load(&Device::Cpu, CacheSize::Bytes(1 << 24), false)
 }
 
 #[test]

@@ -113,12 +113,18 @@ impl Scheduler {
             })
             .collect();
         let tokens: usize = runs.iter().map(|it| it.tokens.len()).sum();
-        let (model, before_step) = (&mut self.model, &self.before_step);
+        let (model, before_step, device) = (&mut self.model, &self.before_step, &self.device);
         let before = Instant::now();
         let states = guarded(|| {
             before_step()?;
             let states = model.embed(&runs)?;
-            if is_last { Ok(states.to_vec2::<f32>()?) } else { Ok(Vec::new()) }
+            // As in a step of jobs, the one wait for the device.
+            if is_last {
+                Ok(states.to_vec2::<f32>()?)
+            } else {
+                device.synchronize()?;
+                Ok(Vec::new())
+            }
         });
         self.stats.forward += before.elapsed();
         drop(runs);

@@ -187,7 +187,7 @@ impl Generation {
     }
 
     /// The last event of a job that went well.
-    pub(crate) fn finish(self, reason: FinishReason) {
+    pub(crate) fn finish(mut self, reason: FinishReason) {
         let finished = Finished {
             reason,
             input_tokens: self.input_tokens,
@@ -196,11 +196,13 @@ impl Generation {
             cached_tokens: self.cached_tokens,
             timings: self.timings(Instant::now()),
         };
+        self.ticket.counted = None;
         self.send(Event::Finished(finished));
     }
 
     /// The last event of a job that did not.
-    pub(crate) fn fail(self, error: EngineError) {
+    pub(crate) fn fail(mut self, error: EngineError) {
+        self.ticket.counted = None;
         self.send(Event::Failed(error));
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct Ticket {
     pub(crate) submitted: Instant,
     /// Held while it waits.
     pub(crate) place: Option<Place>,
+    /// Held until its last event: as long, its engine counts it.
+    pub(crate) counted: Option<Place>,
 }
 
 impl Ticket {
@@ -99,11 +101,12 @@ impl Reader {
     /// Makes jobs ready in the order in which they came, until no more can come.
     pub(crate) fn start(
         self,
+        engine: usize,
         tickets: Receiver<Ticket>,
         ready: Sender<Message>,
     ) -> Result<JoinHandle<()>, LoadError> {
         thread::Builder::new()
-            .name("engine-0-prompt".to_owned())
+            .name(format!("engine-{engine}-prompt"))
             .spawn(move || {
                 for mut ticket in tickets {
                     if ticket.is_given_up() {

@@ -39,6 +39,24 @@ impl Stats {
     pub fn cache_usage(&self) -> f64 {
         share((self.blocks - self.free_blocks.min(self.blocks)) as u64, self.blocks as u64)
     }
+
+    /// What two engines are doing together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            running: self.running + other.running,
+            waiting: self.waiting + other.waiting,
+            blocks: self.blocks + other.blocks,
+            free_blocks: self.free_blocks + other.free_blocks,
+            prefix_queries: self.prefix_queries + other.prefix_queries,
+            prefix_hits: self.prefix_hits + other.prefix_hits,
+            preemptions: self.preemptions + other.preemptions,
+            prompt_tokens: self.prompt_tokens + other.prompt_tokens,
+            output_tokens: self.output_tokens + other.output_tokens,
+            steps: self.steps + other.steps,
+            busy: self.busy + other.busy,
+            forward: self.forward + other.forward,
+        }
+    }
 }
 
 fn share(part: u64, whole: u64) -> f64 {
@@ -61,18 +79,20 @@ impl SharedStats {
 
 /// Says how it goes while there is work.
 pub(crate) struct Line {
+    /// Which of several engines it is about.
+    engine: Option<usize>,
     since: Instant,
     before: Stats,
 }
 
 impl Line {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { since: now, before: Stats::default() }
+    pub(crate) fn new(engine: Option<usize>, now: Instant) -> Self {
+        Self { engine, since: now, before: Stats::default() }
     }
 
     /// The engine had nothing to do: that time counts for no rate.
     pub(crate) fn restart(&mut self, now: Instant, stats: &Stats) {
-        *self = Self { since: now, before: *stats };
+        (self.since, self.before) = (now, *stats);
     }
 
     /// What to say now, if it is time to say something.
@@ -85,6 +105,7 @@ impl Line {
         let before = self.before;
         self.restart(now, stats);
         Some(EngineStats {
+            engine: self.engine,
             running: stats.running,
             waiting: stats.waiting,
             cache_usage: stats.cache_usage(),
@@ -118,9 +139,10 @@ mod tests {
             output_tokens,
             ..Stats::default()
         };
-        let mut line = Line::new(start);
+        let mut line = Line::new(Some(1), start);
         assert_eq!(line.due(at(9), &stats(50, 50)), None);
         let expected = |prompt_rate: f64, output_rate: f64| EngineStats {
+            engine: Some(1),
             running: 3,
             waiting: 1,
             cache_usage: 0.25,

@@ -96,14 +96,16 @@ impl Scheduler {
                 logits: part.last,
             })
             .collect();
-        let (model, before) = (&mut self.model, &self.before_step);
+        let (model, before, device) = (&mut self.model, &self.before_step, &self.device);
         let logits = guarded(|| {
             before()?;
             let logits = model.forward(&runs)?;
+            // The one wait for the device in a step. Without it a step would end before its work, whose time and whose errors
+            // would be the next one's.
             if runs.iter().any(|it| it.logits) {
-                // The one wait for the device in a step.
                 Ok(Some(logits.flatten_all()?.to_vec1::<f32>()?))
             } else {
+                device.synchronize()?;
                 Ok(None)
             }
         })?;

@@ -4,6 +4,7 @@
 mod echo;
 mod embeds;
 mod failures;
+mod fleet;
 mod mixes;
 
 use std::{path::Path, sync::Arc, time::Instant};
@@ -14,7 +15,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use self::echo::{Echo, Setting};
 use super::{Reader, Scheduler, Stats, Ticket};
 use crate::{
-    Config, Engine, EngineError, Event, FinishReason, Finished, Job, Prompt, Sampling,
+    Config, Engine, EngineError, Event, FinishReason, Finished, Job, LoadError, Prompt, Sampling,
     checkpoint::Files,
     engine::{ServedModel, launch},
     gpu::Gpu,
@@ -68,12 +69,23 @@ fn scheduler(setting: Setting, config: &Config) -> Scheduler {
         prompter: Arc::new(prompter()),
     };
     let gpu = Gpu::open(Some(Path::new("/nonexistent/libnvidia-ml.so")), None);
-    Scheduler::new(loaded, config, Device::Cpu, gpu)
+    Scheduler::new(loaded, config, None, Device::Cpu, gpu)
 }
 
 /// The same with its threads.
 fn engine(setting: Setting, change: impl FnOnce(&mut Config)) -> Engine {
-    launch(changed(change), move |config| Ok(scheduler(setting, config))).unwrap()
+    engines([setting], change)
+}
+
+/// Several of them behind one handle.
+fn engines(
+    settings: impl IntoIterator<Item = Setting>,
+    change: impl FnOnce(&mut Config),
+) -> Engine {
+    let load = |setting: Setting| {
+        move |config: &Config| -> Result<Scheduler, LoadError> { Ok(scheduler(setting, config)) }
+    };
+    launch(changed(change), settings.into_iter().map(load).collect()).unwrap()
 }
 
 /// A scheduler without threads, step by step.
@@ -97,7 +109,7 @@ impl Rig {
         let ready = self.reader.read(&job);
         let number = self.submitted;
         let submitted = Instant::now();
-        let ticket = Ticket { job, number, served, events, submitted, place: None };
+        let ticket = Ticket { job, number, served, events, submitted, place: None, counted: None };
         self.scheduler.take(ticket, ready);
         receiver
     }

@@ -26,8 +26,8 @@ fn a_job_is_counted_once_however_it_ends() {
     drop(failed);
     let _running = [Watch::new(&meters, "m"), Watch::new(&meters, "m")];
 
-    let text =
-        meters.encode(["other"], Engine { waiting: 1, cache_usage: Some(0.5), preemptions: 2 });
+    let engine = Engine { running: 1, waiting: 1, cache_usage: Some(0.5), preemptions: 2 };
+    let text = meters.encode(["other"], &[engine]);
     let check = |series: String, expected: &str| {
         assert_eq!(sample(&text, &series), Some(expected), "{series}\n{text}");
     };
@@ -53,7 +53,7 @@ fn a_job_is_counted_once_however_it_ends() {
 
 #[test]
 fn each_family_is_described_once_and_each_series_comes_once() {
-    let text = Meters::default().encode(["m", "a\"b\\c"], Engine::default());
+    let text = Meters::default().encode(["m", "a\"b\\c"], &[Engine::default()]);
     let mut series: Vec<_> = text
         .lines()
         .filter(|it| !it.starts_with('#'))
@@ -70,4 +70,35 @@ fn each_family_is_described_once_and_each_series_comes_once() {
     assert_eq!(types.len(), count);
     assert!(text.contains("model_name=\"a\\\"b\\\\c\""), "{text}");
     assert!(!text.contains("kv_cache_usage"), "nothing is known of it: {text}");
+}
+
+#[test]
+fn each_engine_tells_of_itself() {
+    let meters = Meters::default();
+    let _a: Vec<_> = (0..3).map(|_| Watch::new(&meters, "a")).collect();
+    let _b: Vec<_> = (0..4).map(|_| Watch::new(&meters, "b")).collect();
+    let engines = [
+        Engine { running: 2, waiting: 1, cache_usage: Some(0.25), preemptions: 5 },
+        Engine { running: 3, waiting: 1, cache_usage: Some(0.5), preemptions: 0 },
+    ];
+    let text = meters.encode([], &engines);
+    let value = |name: &str, engine: usize, model: &str| {
+        let series = format!("vllm:{name}{{engine=\"{engine}\",model_name=\"{model}\"}}");
+        sample(&text, &series).map(|it| it.parse::<f64>().unwrap())
+    };
+    let sum = |name: &str, engine: usize| {
+        value(name, engine, "a").unwrap() + value(name, engine, "b").unwrap()
+    };
+    for (engine, running) in [(0, 2.0), (1, 3.0)] {
+        assert_eq!(sum("num_requests_waiting", engine), 1.0, "{text}");
+        assert_eq!(sum("num_requests_running", engine), running, "{text}");
+    }
+    for (model, jobs) in [("a", 3.0), ("b", 4.0)] {
+        let of = |name: &str| (0..2).map(|it| value(name, it, model).unwrap()).sum::<f64>();
+        assert_eq!(of("num_requests_waiting") + of("num_requests_running"), jobs, "{text}");
+    }
+    assert_eq!(value("kv_cache_usage_perc", 0, "b"), Some(0.25));
+    assert_eq!(value("kv_cache_usage_perc", 1, "a"), Some(0.5));
+    assert_eq!(value("num_preemptions_total", 0, "a"), Some(5.0));
+    assert_eq!(value("num_preemptions_total", 1, "a"), Some(0.0));
 }

@@ -5,7 +5,6 @@ use utoipa::ToSchema;
 use super::common::{Errors, ListObject, word};
 
 word!(ModelObject, "model");
-word!(HealthStatus, "ok");
 
 /// Lists the models and adapters that are served, and their other names.
 #[utoipa::path(
@@ -128,9 +127,37 @@ pub(super) struct Health {
     status: HealthStatus,
     /// How many are served.
     models: u64,
+    /// Where there are several.
+    #[schema(nullable = false)]
+    engines: Option<Vec<EngineHealth>>,
     /// Where other servers answer.
     #[schema(nullable = false)]
     upstreams: Option<Upstreams>,
+}
+
+/// `degraded`: some engines are gone, and the others serve.
+#[derive(ToSchema)]
+pub(super) enum HealthStatus {
+    #[serde(rename = "ok")]
+    Good,
+    #[serde(rename = "degraded")]
+    Degraded,
+}
+
+#[derive(ToSchema)]
+pub(super) struct EngineHealth {
+    /// Its place in the configuration, from 0 on.
+    engine: u64,
+    device: String,
+    status: EngineStatus,
+}
+
+#[derive(ToSchema)]
+pub(super) enum EngineStatus {
+    #[serde(rename = "ok")]
+    Good,
+    #[serde(rename = "gone")]
+    Gone,
 }
 
 #[derive(ToSchema)]

@@ -10,7 +10,10 @@ use candle_core::Device;
 use serde_json::Value;
 
 use super::{Text, numbers, step, tokens};
-use crate::model::{Gguf, Model};
+use crate::{
+    memory::CacheSize,
+    model::{Gguf, Model},
+};
 
 /// What 16-bit activations may change: where the reference's two best are further apart than this, tokens are the same.
 const NOISE: f32 = 1e-3;
@@ -41,7 +44,8 @@ fn model(dequantize: bool) -> Option<Box<dyn Model>> {
         return None;
     }
     // The cache takes its memory as it is written to.
-    Some(Gguf::open(&path).unwrap().load(&Device::Cpu, 2 << 30, dequantize).unwrap())
+    let cache = CacheSize::Bytes(2 << 30);
+    Some(Gguf::open(&path).unwrap().load(&Device::Cpu, cache, dequantize).unwrap())
 }
 
 /// Every token of every answer, after what the reference said before it, all prompts in one batch. Where another one is said, the

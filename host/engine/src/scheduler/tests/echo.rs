@@ -8,7 +8,7 @@ use std::{
 use candle_core::{Device, Tensor};
 
 use crate::{
-    adapter::AdapterLoadError,
+    adapter::{AdapterError, AdapterLoadError},
     checkpoint::Files,
     error::EngineError,
     model::{AdapterInfo, Capacity, Model, Run},
@@ -29,11 +29,23 @@ pub(super) struct Setting {
     pub(super) fails: Vec<(usize, fn() -> EngineError)>,
     /// Each step waits for one of these; closed, none waits.
     pub(super) gate: Option<Receiver<()>>,
+    /// No adapter can be loaded.
+    pub(super) closed: bool,
+    /// The end of a job ends the engine's thread.
+    pub(super) broken: bool,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { says: Vec::new(), context: 128, blocks: 512, fails: Vec::new(), gate: None }
+        Self {
+            says: Vec::new(),
+            context: 128,
+            blocks: 512,
+            fails: Vec::new(),
+            gate: None,
+            closed: false,
+            broken: false,
+        }
     }
 }
 
@@ -162,10 +174,14 @@ impl Model for Echo {
     }
 
     fn forget(&mut self, sequence: u64) {
+        assert!(!self.setting.broken, "a bug in the engine");
         self.prompts.remove(&sequence);
     }
 
     fn load_adapter(&mut self, name: &str, _: &Files) -> Result<AdapterInfo, AdapterLoadError> {
+        if self.setting.closed {
+            return Err(AdapterError::Empty.into());
+        }
         assert!(self.adapters.insert(name.to_owned()), "{name} was loaded twice");
         Ok(AdapterInfo { modules: 3 })
     }
