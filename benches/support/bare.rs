@@ -15,6 +15,7 @@ pub(crate) fn start(folder: &Path, threads: usize) -> Result<Engine, LoadError> 
         queue: 64,
         max_num_seqs: None,
         max_num_batched_tokens: None,
+        image_tokens: None,
         kv_cache_bytes: None,
         gpu_memory_utilization: None,
         prefix_caching: true,

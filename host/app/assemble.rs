@@ -127,6 +127,7 @@ pub fn engine_config(config: &config::Engine) -> Result<engine::Config, Problems
         queue: config.queue,
         max_num_seqs: config.max_num_seqs,
         max_num_batched_tokens: config.max_num_batched_tokens,
+        image_tokens: config.image_tokens,
         kv_cache_bytes: config.kv_cache_bytes,
         gpu_memory_utilization: config.gpu_memory_utilization,
         prefix_caching: config.prefix_caching,

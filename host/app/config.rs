@@ -75,9 +75,11 @@ pub struct Engine {
     pub threads: usize,
     /// Jobs that wait at each engine.
     pub queue: usize,
-    /// Jobs that move on in one step, tokens of one step, and bytes for keys and values, of each engine; its own choice when none.
+    /// Jobs that move on in one step, tokens of one step, tokens of one image, and bytes for keys and values, of each engine; its own
+    /// choice when none.
     pub max_num_seqs: Option<usize>,
     pub max_num_batched_tokens: Option<usize>,
+    pub image_tokens: Option<usize>,
     pub kv_cache_bytes: Option<usize>,
     /// How much of a GPU's memory an engine may use; the engine's own choice when none.
     pub gpu_memory_utilization: Option<f64>,

@@ -75,7 +75,7 @@ const SHADOW: [Counter<ShadowStats>; 9] = [
     ("bucksaw_shadow_compared_total", "Records that both chains saw.", |it| &it.compared),
     (
         "bucksaw_shadow_skipped_total",
-        "Records that the shadow did not see, since its share of the time was used up.",
+        "Records that the shadow did not see: its time was used up, or a text in parts was not whole.",
         |it| &it.skipped,
     ),
     ("bucksaw_shadow_different_total", "Records that the shadow treated otherwise.", |it| {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Config, Server, http::Answer, model::Model, records};
+use crate::support::{Config, Server, eventually, http::Answer, model::Model, records};
 
 fn chunks(answer: &Answer) -> Vec<Value> {
     let events = answer.events();
@@ -296,6 +296,33 @@ fn a_server_answers_to_other_names_and_to_keys() {
     let records = records(&log);
     let rejected = records.iter().filter(|it| it["event_name"] == "request.rejected").count();
     assert_eq!(rejected, 3);
+}
+
+#[test]
+fn what_was_asked_for_is_counted_under_vllms_names() {
+    let server = Server::start(&Config::json().with_adapter());
+    ok(&server.chat("Hello!", &json!({"n": 2, "max_tokens": 3})));
+    ok(&server.post("/v1/completions", &json!({"prompt": "Hello!", "max_tokens": 2})));
+    let of =
+        |name: &str| server.metric(&format!("vllm:{name}{{engine=\"0\",model_name=\"demo\"}}"));
+    assert_eq!((of("request_params_n_count"), of("request_params_n_sum")), (2, 3));
+    assert_eq!(of("request_max_num_generation_tokens_count"), 2);
+    let asked = (of("request_params_max_tokens_count"), of("request_params_max_tokens_sum"));
+    assert_eq!(asked, (3, 3 + 3 + 2));
+    let duration = |operation: &str| {
+        server.metric(&format!(
+            "gen_ai_server_request_duration_seconds_count{{gen_ai_operation_name=\"{operation}\",gen_ai_provider_name=\"bucksaw\",gen_ai_request_model=\"demo\"}}"
+        ))
+    };
+    assert_eq!((duration("chat"), duration("text_completion")), (2, 1));
+    // The engine counts a step when its answers are out already.
+    eventually("steps", || (of("iteration_tokens_total_count") > 1).then_some(()));
+    let text = server.get("/metrics").text;
+    assert!(
+        text.contains("vllm:cache_config_info{block_size=\"16\",engine=\"0\",num_gpu_blocks=\"")
+    );
+    let lora = "running_lora_adapters=\"\",waiting_lora_adapters=\"\"} ";
+    assert!(text.contains("vllm:lora_requests_info{max_lora=\"") && text.contains(lora), "{text}");
 }
 
 #[test]

@@ -59,6 +59,18 @@ fn texts_become_vectors_and_records() {
     assert_eq!((long.status, &long.json()["error"]["code"]), (400, &json!("prompt_too_long")));
     let empty = post(json!({"input": ""}));
     assert_eq!((empty.status, &empty.json()["error"]["param"]), (400, &json!("input")));
+    let counted = |name: &str, model: &str, more: &str| {
+        server.metric(&format!("vllm:{name}{{engine=\"0\",model_name=\"{model}\"{more}}}"))
+    };
+    // Both, each alone, as tokens, in base64, in one dimension; and those of the adapter. What was refused is no work.
+    let stop = ",finished_reason=\"stop\"";
+    assert_eq!(counted("request_success_total", "demo", stop), 6);
+    assert_eq!(counted("request_success_total", "demo-ko", stop), 1);
+    assert_eq!(counted("prompt_tokens_total", "demo", ""), 5 * count);
+    assert_eq!(counted("e2e_request_latency_seconds_count", "demo", ""), 6);
+    assert_eq!(counted("generation_tokens_total", "demo", ""), 0);
+    let duration = "gen_ai_server_request_duration_seconds_count{gen_ai_operation_name=\"embeddings\",gen_ai_provider_name=\"bucksaw\",gen_ai_request_model=\"demo\"}";
+    assert_eq!(server.metric(duration), 6);
     // Nothing of all that is in the way of an answer.
     assert_eq!(server.chat("Hello!", &json!({"max_tokens": 1})).status, 200);
     server.stop();

@@ -1,6 +1,8 @@
 //! Bucksaw in front of other servers: of real ones, and of some that hang up, lie, or never stop.
 
 mod fake;
+mod meters;
+mod store;
 
 use std::{io::Read as _, thread};
 
@@ -232,6 +234,7 @@ fn a_client_that_leaves_ends_the_upstreams_work() {
     let mut stream = server.open(CHAT, &body(0, true));
     read_until(&mut stream, "좋");
     server.reaches("bucksaw_upstream_requests_in_flight{upstream=\"a\"}", 1);
+    server.reaches("vllm:num_requests_running{engine=\"0\",model_name=\"unknown\"}", 1);
     drop(stream);
     fake.wait_left();
     // Before there is any answer.
@@ -240,6 +243,9 @@ fn a_client_that_leaves_ends_the_upstreams_work() {
     drop(waiting);
     fake.wait_left();
     server.reaches("bucksaw_upstream_requests_in_flight{upstream=\"a\"}", 0);
+    server.reaches("vllm:num_requests_running{engine=\"0\",model_name=\"unknown\"}", 0);
+    let aborted = "{engine=\"0\",model_name=\"unknown\",finished_reason=\"abort\"}";
+    server.reaches(&format!("vllm:request_success_total{aborted}"), 2);
     server.stop();
     let outcomes = outcomes(&server);
     assert_eq!(outcomes.len(), 2);

@@ -45,6 +45,8 @@ mod openai;
 mod openapi;
 // Requests of a handler: granted, redacted, bounded, and beside the log.
 mod outbound;
+// Pictures that are elsewhere, and must not be inside.
+mod remote;
 // Two configurations at the same records, offline and before a change.
 mod replay;
 // The redactor finds in its component what it finds natively.

@@ -97,6 +97,37 @@ fn calls_of_tools_are_stored_as_they_were_answered() {
     server.stop();
 }
 
+#[test]
+fn calls_of_earlier_answers_are_stored_as_calls() {
+    let mut server = Server::start(&config());
+    let call = |at: &str| {
+        json!({"id": format!("call_{ADDRESS}"), "type": "function",
+               "function": {"name": "weather", "arguments": format!("{{\"to\":\"{at}\"}}")}})
+    };
+    let messages = json!([
+        {"role": "user", "content": "Hello!"},
+        {"role": "assistant", "content": null, "tool_calls": [call(ADDRESS), call("Busan")]},
+        {"role": "tool", "tool_call_id": format!("call_{ADDRESS}"), "content": format!("of {ADDRESS}")},
+    ]);
+    let parameters = json!({"type": "object", "properties": {"to": {"type": "string"}}});
+    let tool =
+        json!({"type": "function", "function": {"name": "weather", "parameters": parameters}});
+    let it = store(&server, &wish("", &json!({"messages": messages, "tools": [tool]})));
+    let page = server.get(&format!("{CHAT}/{}/messages", it["id"].as_str().unwrap())).json();
+    let kept = &page["data"];
+    assert_eq!(kept.as_array().unwrap().len(), 3, "{page}");
+    assert_eq!((&kept[1]["role"], &kept[1]["content"]), (&json!("assistant"), &Value::Null));
+    let calls = &kept[1]["tool_calls"];
+    assert_eq!(calls[0]["function"]["name"], "weather", "{page}");
+    assert_eq!(calls[0]["function"]["arguments"], "{\"to\":\"[EMAIL]\"}");
+    assert_eq!(calls[1]["function"]["arguments"], "{\"to\":\"Busan\"}");
+    assert_eq!(kept[2]["content"], "of [EMAIL]");
+    // What was taken out of an id is gone from both sides of it.
+    assert_eq!(kept[2]["tool_call_id"], calls[0]["id"]);
+    server.stop();
+    check_folder(&server, &[ADDRESS]);
+}
+
 fn check_level(level: &str) {
     let mut server = Server::start_with(&config(), &[("LOG_LEVEL", level)]);
     let messages = json!([

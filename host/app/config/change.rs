@@ -62,6 +62,7 @@ fn engine(old: &Engine, new: &Engine) -> Vec<&'static str> {
         queue,
         max_num_seqs,
         max_num_batched_tokens,
+        image_tokens,
         kv_cache_bytes,
         gpu_memory_utilization,
         prefix_caching,
@@ -79,6 +80,7 @@ fn engine(old: &Engine, new: &Engine) -> Vec<&'static str> {
         ("engine.queue", *queue == new.queue),
         ("engine.max_num_seqs", *max_num_seqs == new.max_num_seqs),
         ("engine.max_num_batched_tokens", *max_num_batched_tokens == new.max_num_batched_tokens),
+        ("engine.image_tokens", *image_tokens == new.image_tokens),
         ("engine.kv_cache_mib", *kv_cache_bytes == new.kv_cache_bytes),
         ("engine.gpu_memory_utilization", *gpu_memory_utilization == new.gpu_memory_utilization),
         ("engine.prefix_caching", *prefix_caching == new.prefix_caching),
@@ -171,7 +173,7 @@ mod tests {
             "",
             "[engine]\nmodel = \"x.gguf\"\nname = \"x\"\nadapters = { ko = \"demo-ko\" }\n\
              device = \"cpu\"\ndtype = \"f32\"\nthreads = 2\nqueue = 2\nnvml_library = \"x\"\ndequantize = true\n\
-             max_num_seqs = 2\nmax_num_batched_tokens = 2\nkv_cache_mib = 2\nprefix_caching = false\n\
+             max_num_seqs = 2\nmax_num_batched_tokens = 2\nimage_tokens = 999\nkv_cache_mib = 2\nprefix_caching = false\n\
              adapter_fallback = true",
             &[
                 "engine.model",
@@ -183,6 +185,7 @@ mod tests {
                 "engine.queue",
                 "engine.max_num_seqs",
                 "engine.max_num_batched_tokens",
+                "engine.image_tokens",
                 "engine.kv_cache_mib",
                 "engine.prefix_caching",
                 "engine.adapter_fallback",

@@ -55,6 +55,7 @@ pub(super) struct Engine {
     pub(super) dequantize: Option<bool>,
     pub(super) max_num_seqs: Option<u64>,
     pub(super) max_num_batched_tokens: Option<u64>,
+    pub(super) image_tokens: Option<u64>,
     pub(super) kv_cache_mib: Option<u64>,
     pub(super) gpu_memory_utilization: Option<f64>,
     pub(super) prefix_caching: Option<bool>,
@@ -250,6 +251,8 @@ fn engine(mut it: Reader<'_>, problems: &mut Problems) -> Engine {
         dequantize: it.flag("dequantize", problems),
         max_num_seqs: it.number("max_num_seqs", 1..=4096, problems),
         max_num_batched_tokens: it.number("max_num_batched_tokens", 1..=131_072, problems),
+        // An image may be 200 times as long as it is high.
+        image_tokens: it.number("image_tokens", 256..=65_536, problems),
         kv_cache_mib: it.number("kv_cache_mib", 1..=16_777_216, problems),
         gpu_memory_utilization: it.share("gpu_memory_utilization", problems),
         prefix_caching: it.flag("prefix_caching", problems),

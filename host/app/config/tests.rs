@@ -176,6 +176,18 @@ fn a_cache_has_one_size() {
 }
 
 #[test]
+fn an_image_has_room_for_its_shape() {
+    check(
+        "[engine]\nimage_tokens = 255",
+        expect![[r#"
+            engine.image_tokens: 255 is not between 256 and 65536
+        "#]],
+    );
+    assert_eq!(good("[engine]\nimage_tokens = 256").engine.image_tokens, Some(256));
+    assert_eq!(good("").engine.image_tokens, None);
+}
+
+#[test]
 fn a_cpu_has_one_type_of_numbers() {
     check(
         "[engine]\ndtype = \"fp8\"",
@@ -288,8 +300,9 @@ fn an_upstream_has_limits_and_a_key_that_is_not_shown() {
     let config = good(
         "[engine]\nkind = \"upstream\"\n[[engine.upstream]]\nname = \"a\"\nurl = \"http://a:1/v1\"\n\
          api_key = \"sk-hush\"\nidle_seconds = 3\n[[engine.upstream]]\nname = \"b\"\nurl = \"http://b\"\n\
-         api_key = \"\"\nmodels = [\"m\"]",
+         api_key = \"\"\nmodels = [\"m\"]\n[store]\npath = \"a.db\"",
     );
+    assert!(config.store.is_some());
     assert!(!format!("{config:?}").contains("hush"));
     let upstreams = config.upstreams.unwrap().upstreams;
     let [a, b] = upstreams.as_slice() else { panic!("{upstreams:?}") };

@@ -68,9 +68,19 @@ impl Sessions {
             // A request that only its session still knows is over; its end was lost.
             let goes_on =
                 |it: &Session| it.last.context.as_ref().is_some_and(|it| Arc::strong_count(it) > 1);
+            let before = self.0.len();
             self.0.retain(|_, it| goes_on(it));
+            if let Some(shadow) = &shadow {
+                shadow.skip(before - self.0.len());
+            }
         }
         if self.0.len() >= SESSIONS_MAX && !self.0.contains_key(&id) {
+            // A text is skipped once, however many parts of it are withheld.
+            if let Some(shadow) = shadow
+                && record.context.as_ref().is_some_and(|it| !it.is_torn())
+            {
+                shadow.skip(1);
+            }
             record.context.iter().for_each(|it| it.tear());
             return Some(withhold(record, reports));
         }
@@ -124,7 +134,8 @@ impl Session {
     }
 
     /// Runs the text so far through the editors and releases what is new of what they are sure of. A shadow is shown the text
-    /// once, when it is whole: what its editors would do with a part says nothing of what comes out.
+    /// once, when it is whole: what its editors would do with a part says nothing of what comes out. A text that never is whole
+    /// is skipped.
     fn look(
         &mut self,
         whole: bool,
@@ -132,10 +143,18 @@ impl Session {
         reports: &mut Reports,
         shadow: Option<&mut Shadow>,
     ) -> Option<Released> {
+        let torn = self.last.context.as_ref().is_some_and(|it| it.is_torn());
+        let beside = shadow.filter(|_| whole).and_then(|it| {
+            if self.ended || torn {
+                it.skip(1);
+                return None;
+            }
+            it.wants(1).then_some(it)
+        });
         if self.ended {
             return None;
         }
-        if self.last.context.as_ref().is_some_and(|it| it.is_torn()) {
+        if torn {
             // With a hole in it, half a secret may look like none.
             self.ended = true;
             return Some(withhold(self.last.clone(), reports));
@@ -144,7 +163,6 @@ impl Session {
         let mut record = self.last.clone();
         record.event = event::RESPONSE_DELTA.into();
         record.fields = vec![Field::new(field::RESPONSE_DELTA, self.text.as_str())];
-        let beside = shadow.filter(|_| whole).and_then(|it| it.wants(1).then_some(it));
         let copy = beside.is_some().then(|| record.clone());
         let mut trace = copy.is_some().then(Trace::default);
         let start = Instant::now();

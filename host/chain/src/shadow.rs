@@ -82,9 +82,14 @@ impl Shadow {
         self.spent = self.spent.max(allowed.saturating_sub(AHEAD));
         let wants = self.spent <= allowed + AHEAD;
         if !wants {
-            self.stats.skipped.fetch_add(records as u64, Relaxed);
+            self.skip(records);
         }
         wants
+    }
+
+    /// Counts records that are not compared.
+    pub(crate) fn skip(&self, records: usize) {
+        self.stats.skipped.fetch_add(records as u64, Relaxed);
     }
 
     /// Runs a copy of a batch and compares with what became of the batch itself, in `took`.

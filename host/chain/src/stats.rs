@@ -72,7 +72,7 @@ pub struct StageStats {
 pub struct ShadowStats {
     /// Records that both chains saw.
     pub compared: AtomicU64,
-    /// Records that the shadow did not see, since its share of the time was used up.
+    /// Records that the shadow did not see, since its share of the time was used up; and texts in parts that never were whole.
     pub skipped: AtomicU64,
     pub different: AtomicU64,
     /// Parts of text that the chain takes out and the shadow would not.

@@ -123,6 +123,14 @@ fn edits_are_checked_merged_and_written_by_the_host() {
 }
 
 #[test]
+fn a_record_has_as_many_edits_as_the_contract_says() {
+    let many = |count: usize| vec![cut(0, 0, Mode::Label); count];
+    assert_eq!(replacer().apply(&mut record("x"), many(200_000)), Ok(()));
+    let error = replacer().apply(&mut record("x"), many(200_001)).unwrap_err();
+    assert_eq!(error, StageError::BadAnswer);
+}
+
+#[test]
 fn only_the_poison_record_is_stubbed() {
     let (texts, opened) = run(&["a", "poison", "c"], |batch| {
         if batch.iter().any(|it| text(it) == "poison") {
@@ -603,6 +611,44 @@ fn a_shadow_is_compared_with_a_text_in_parts_once_it_is_whole() {
     assert_eq!(count(&shadow.compared), 2);
     assert_eq!((count(&shadow.missed), count(&shadow.added)), (2, 0));
     assert_eq!((count(&shadow.different), count(&shadow.text_changed)), (1, 1));
+}
+
+#[test]
+fn a_text_in_parts_that_never_is_whole_is_counted_as_skipped() {
+    let check = |editor: Arc<dyn Source<dyn Editor>>, parts: &[String], torn: bool| {
+        let spec = Spec {
+            name: "test".into(),
+            editors: vec![editor],
+            handlers: vec![],
+            outputs: vec![],
+            shadow: Some(ShadowSpec { name: "none".into(), editors: vec![], share: 1.0 }),
+        };
+        let tools = tools();
+        let stats = tools.stats.clone();
+        let mut chain = Chain::new(&spec, tools);
+        let id = "a1b2c3d4-0000-4000-8000-000000000000".to_owned();
+        let context = Arc::new(RequestContext::new(id, "test".into()));
+        for part in parts {
+            chain.edit(vec![Record {
+                event: "response.delta".into(),
+                context: Some(context.clone()),
+                fields: vec![Field::new("bucksaw.response.delta", part.as_str())],
+                ..record("")
+            }]);
+        }
+        if torn {
+            context.tear();
+        }
+        let event = "request.finished".into();
+        chain.edit(vec![Record { event, context: Some(context), fields: vec![], ..record("") }]);
+        let (_, shadow) = stats.shadows().remove(0);
+        let count = |it: &std::sync::atomic::AtomicU64| it.load(Ordering::Relaxed);
+        // What is compared is the record that ends the text.
+        assert_eq!((count(&shadow.compared), count(&shadow.skipped)), (1, 1));
+    };
+    check(Arc::new(Digits), &["call 12".to_owned()], true);
+    check(Arc::new(Digits), &["x".repeat(1 << 20), "y".to_owned()], false);
+    check(traps(), &["and so on, ".repeat(20)], false);
 }
 
 proptest! {

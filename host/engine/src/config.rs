@@ -25,6 +25,9 @@ pub struct Config {
     /// How many tokens one step computes; none: 2048 on a GPU, 256 on a CPU, where more make a step no faster by the token
     /// and answers under way wait longer for it.
     pub max_num_batched_tokens: Option<usize>,
+    /// How many tokens one image may become where its size can be any: a larger one is shrunk. None: 1024 on a CPU, and on a GPU what the
+    /// model's preprocessor_config.json allows.
+    pub image_tokens: Option<usize>,
     /// Memory for keys and values, of each engine; none: see below, and 2 GiB on a CPU.
     pub kv_cache_bytes: Option<usize>,
     /// Where [`Self::kv_cache_bytes`] is none: how much of a GPU's memory the engine may use, over 0 and up to 1, weights and steps
@@ -43,11 +46,13 @@ pub struct Config {
     /// NVML's library, where it is not the one the system would find.
     pub nvml_library: Option<PathBuf>,
     /// Called on the engine's thread before each step. Its error, or what it panics with, fails the step as the model's would: so
-    /// tests reach what no model of theirs does.
+    /// tests reach what no model of theirs does. It is for tests only, and no part of what is promised.
+    #[doc(hidden)]
     pub before_step: Option<StepHook>,
 }
 
-/// See [`Config::before_step`].
+/// See [`Config::before_step`]: for tests only, and no part of what is promised.
+#[doc(hidden)]
 pub type StepHook = Arc<dyn Fn() -> Result<(), EngineError> + Send + Sync>;
 
 /// Where a model's files are.
@@ -91,7 +96,7 @@ pub enum DeviceChoice {
 /// The type that weights have in memory, and that a step is calculated in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DtypeChoice {
-    /// `f32` on a CPU. On a GPU `f16` where config.json names it or where the GPU has no `bf16`, else `bf16`.
+    /// `f32` on a CPU, and for Gemma. On a GPU `f16` where config.json names it or where the GPU has no `bf16`, else `bf16`.
     #[default]
     Auto,
     F32,

@@ -69,10 +69,7 @@ pub(crate) fn dtype(
     choice: DtypeChoice,
     config: Option<&Value>,
 ) -> Result<DType, LoadError> {
-    let refused = |reason| {
-        let dtype = if choice == DtypeChoice::F16 { "f16" } else { "bf16" };
-        Err(LoadError::Dtype { dtype, reason })
-    };
+    let refused = |reason| Err(refused(choice, reason));
     match (choice, config) {
         (DtypeChoice::F32, _) => Ok(DType::F32),
         (DtypeChoice::Auto, None) => Ok(DType::F32),
@@ -93,6 +90,21 @@ pub(crate) fn dtype(
     }
 }
 
+/// As [`dtype`], of a family that is calculated in `f32` on every device.
+pub(crate) fn only_f32(choice: DtypeChoice) -> Result<DType, LoadError> {
+    match choice {
+        DtypeChoice::Auto | DtypeChoice::F32 => Ok(DType::F32),
+        DtypeChoice::F16 | DtypeChoice::Bf16 => {
+            Err(refused(choice, "models of this family are calculated in f32; choose auto or f32"))
+        }
+    }
+}
+
+fn refused(choice: DtypeChoice, reason: &'static str) -> LoadError {
+    let dtype = if choice == DtypeChoice::F16 { "f16" } else { "bf16" };
+    LoadError::Dtype { dtype, reason }
+}
+
 /// Whether a checkpoint was made for half precision.
 fn names_f16(config: &Value) -> bool {
     let named = |key: &str| config.get(key).or_else(|| config.get("text_config")?.get(key));
@@ -105,7 +117,7 @@ mod tests {
     use candle_core::{DType, Device};
     use serde_json::{Value, json};
 
-    use super::{dtype, names_f16, why};
+    use super::{dtype, names_f16, only_f32, why};
     use crate::config::DtypeChoice;
 
     #[test]
@@ -136,6 +148,17 @@ mod tests {
         let other = "DriverError(CUDA_ERROR_INVALID_DEVICE, \"invalid device ordinal\")\nbacktrace";
         let why = why(&candle_core::Error::Msg(other.to_owned()));
         assert_eq!(why, "DriverError(CUDA_ERROR_INVALID_DEVICE, \"invalid device ordinal\")");
+    }
+
+    #[test]
+    fn a_family_for_one_type_has_no_other() {
+        for choice in [DtypeChoice::Auto, DtypeChoice::F32] {
+            assert_eq!(only_f32(choice).unwrap(), DType::F32);
+        }
+        for (choice, name) in [(DtypeChoice::F16, "f16"), (DtypeChoice::Bf16, "bf16")] {
+            let error = only_f32(choice).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("engine.dtype {name} cannot be used")), "{error}");
+        }
     }
 
     #[test]

@@ -101,7 +101,7 @@ pub enum EngineError {
     Constraint(String),
     #[error("the request's time is over: ask for less, or allow more time")]
     DeadlineExceeded,
-    #[error("the cache has no room for the text now: try again shortly")]
+    #[error("there is no room for the text or its images now: try again shortly")]
     CacheFull,
     #[error("out of memory: {0}; shorten the prompt or use a smaller model")]
     OutOfMemory(String),

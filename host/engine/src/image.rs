@@ -5,7 +5,7 @@ mod keys;
 #[cfg(test)]
 mod tests;
 
-use ::image::{DynamicImage, RgbImage, imageops::FilterType};
+use ::image::{DynamicImage, Rgb, RgbImage, imageops::FilterType};
 use candle_core::{Device, Tensor};
 use serde_json::Value;
 
@@ -80,6 +80,16 @@ impl Preprocess {
             .map_err(|reason| LoadError::Config { file: FILE.to_owned(), reason })
     }
 
+    /// With no more squares than these. What makes images of one size is left as it is.
+    pub(crate) fn limited(self, squares: usize) -> Self {
+        match self.resize {
+            Some(Resize::Fit(fit)) => {
+                Self { resize: Some(Resize::Fit(fit.limited(squares))), ..self }
+            }
+            _ => self,
+        }
+    }
+
     fn read(config: Option<&Value>, side: u32, tower: Defaults) -> Result<Self, LoadError> {
         let nothing = Value::Null;
         let config = config.unwrap_or(&nothing);
@@ -89,7 +99,7 @@ impl Preprocess {
             Some("SiglipImageProcessor" | "SiglipImageProcessorFast") => SIGLIP,
             _ => tower,
         };
-        let preprocess = keys::check(config)
+        let preprocess = keys::check(config, &keys::ONE_SIZE)
             .and_then(|()| parse(config, side, defaults))
             .map_err(|reason| LoadError::Config { file: FILE.to_owned(), reason })?;
         let made = preprocess.crop.or(match preprocess.resize {
@@ -105,22 +115,43 @@ impl Preprocess {
         Ok(preprocess)
     }
 
-    /// Width and height of what [`Self::apply`] makes of an image of these.
+    /// Width and height of what [`Self::fit`] makes of an image of these.
     pub(crate) fn size(&self, width: u32, height: u32) -> Result<(u32, u32), EngineError> {
         let resized = self.resized(width, height)?;
         let size = self.crop.unwrap_or(resized);
         Ok((size.width, size.height))
     }
 
-    /// Pixels as `f32` of shape (3, height, width), on the CPU.
-    pub(crate) fn apply(&self, image: &DynamicImage) -> Result<Tensor, EngineError> {
+    /// An image in the size that the model takes.
+    pub(crate) fn fit(&self, image: &DynamicImage) -> Result<RgbImage, EngineError> {
         let resized = self.resized(image.width(), image.height())?;
         // Transparency is dropped, as Pillow's convert("RGB") drops it.
         let mut pixels = image.to_rgb8();
         if (resized.width, resized.height) != pixels.dimensions() {
             pixels = ::image::imageops::resize(&pixels, resized.width, resized.height, self.filter);
         }
-        Ok(self.tensor(&pixels, self.crop.unwrap_or(resized))?)
+        Ok(match self.crop {
+            Some(size) => middle(&pixels, size),
+            None => pixels,
+        })
+    }
+
+    /// The numbers of what [`Self::fit`] made: `f32` of shape (3, height, width), on the CPU.
+    pub(crate) fn tensor(&self, pixels: &RgbImage) -> Result<Tensor, EngineError> {
+        let (width, height) = (pixels.width() as usize, pixels.height() as usize);
+        let mut values = Vec::with_capacity(3 * width * height);
+        for channel in 0..3 {
+            let (mean, std) = (self.mean[channel], self.std[channel]);
+            let value = |pixel: &Rgb<u8>| (f32::from(pixel.0[channel]) * self.scale - mean) / std;
+            values.extend(pixels.pixels().map(value));
+        }
+        Ok(Tensor::from_vec(values, (3, height, width), &Device::Cpu)?)
+    }
+
+    /// Both.
+    #[cfg(test)]
+    pub(crate) fn apply(&self, image: &DynamicImage) -> Result<Tensor, EngineError> {
+        self.tensor(&self.fit(image)?)
     }
 
     /// The size of an image before it is cropped.
@@ -139,28 +170,6 @@ impl Preprocess {
             )));
         }
         Ok(self.resize.map_or(Size { height, width }, |resize| resize.of(width, height)))
-    }
-
-    /// The middle of `pixels`, black where they end.
-    fn tensor(&self, pixels: &RgbImage, size: Size) -> Result<Tensor, candle_core::Error> {
-        let left = margin(pixels.width(), size.width);
-        let top = margin(pixels.height(), size.height);
-        let at = |x: u32, y: u32| {
-            let x = u32::try_from(i64::from(x) + left).ok()?;
-            let y = u32::try_from(i64::from(y) + top).ok()?;
-            pixels.get_pixel_checked(x, y)
-        };
-        let mut values = Vec::with_capacity(3 * size.width as usize * size.height as usize);
-        for channel in 0..3 {
-            for y in 0..size.height {
-                for x in 0..size.width {
-                    let byte = at(x, y).map_or(0, |pixel| pixel.0[channel]);
-                    let value = f32::from(byte) * self.scale;
-                    values.push((value - self.mean[channel]) / self.std[channel]);
-                }
-            }
-        }
-        Tensor::from_vec(values, (3, size.height as usize, size.width as usize), &Device::Cpu)
     }
 }
 
@@ -186,6 +195,18 @@ impl Resize {
             }
         }
     }
+}
+
+/// The middle of `pixels`, black where they end.
+fn middle(pixels: &RgbImage, size: Size) -> RgbImage {
+    let left = margin(pixels.width(), size.width);
+    let top = margin(pixels.height(), size.height);
+    let at = |x: u32, y: u32| {
+        let x = u32::try_from(i64::from(x) + left).ok()?;
+        let y = u32::try_from(i64::from(y) + top).ok()?;
+        pixels.get_pixel_checked(x, y).copied()
+    };
+    RgbImage::from_fn(size.width, size.height, |x, y| at(x, y).unwrap_or(Rgb([0; 3])))
 }
 
 /// Where the middle `wanted` of `found` begin: before the first pixel where there are too few.
@@ -216,6 +237,7 @@ fn parse(config: &Value, side: u32, defaults: Defaults) -> Result<Preprocess, St
 }
 
 fn parse_any_size(config: &Value, square: u32) -> Result<Preprocess, String> {
+    keys::check(config, &keys::ANY_SIZE)?;
     for (key, wanted) in [("do_resize", true), ("do_pad", false), ("do_center_crop", false)] {
         if flag(config, key, wanted) != wanted {
             return Err(format!("{key} is {}, which the tower cannot have", !wanted));
@@ -274,15 +296,13 @@ fn pixels(value: &Value) -> Option<u32> {
 }
 
 fn three(config: &Value, key: &str, default: [f32; 3]) -> Result<[f32; 3], String> {
-    let Some(values) = config.get(key) else { return Ok(default) };
-    let values: Vec<f32> = values
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_f64)
-        .map(|v| v as f32)
-        .collect();
-    values.try_into().map_err(|_| format!("{key} is not three numbers"))
+    let Some(values) = config.get(key).filter(|it| !it.is_null()) else { return Ok(default) };
+    let number = |value: &Value| value.as_f64().map(|number| number as f32);
+    let values: Option<Vec<f32>> =
+        values.as_array().and_then(|values| values.iter().map(number).collect());
+    values
+        .and_then(|values| values.try_into().ok())
+        .ok_or_else(|| format!("{key} is not three numbers"))
 }
 
 /// Pillow's numbers.

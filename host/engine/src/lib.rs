@@ -67,7 +67,7 @@ pub use self::{
         Constraint, Event, FinishReason, Finished, Job, Logprob, Message, Part, Piece, Prompt,
         Sampling, Timings, TokenLogprob,
     },
-    scheduler::Stats,
+    scheduler::{Stats, StepTokens},
     text::TextError,
     threads::{recommended_threads, thread_variables},
     tools::ToolFormat,

@@ -21,6 +21,11 @@ use crate::{
     tokenizer::{self, Tokenizer, gguf},
 };
 
+/// Of an image that can have any size, on a CPU: a megapixel in squares of 32, as transformers makes of files that say nothing. To
+/// look at its 4,096 patches, a tower like Qwen3-VL-8B's calculates 5 TFLOP: half a minute of two cores. At the 65,536 of the largest
+/// image that Qwen3-VL allows, where each looks at each other, it is a hundred times as much.
+const IMAGE_TOKENS_CPU: usize = 1024;
+
 /// A model and its adapters, ready to run.
 pub(crate) struct Loaded {
     pub(crate) served: ServedModel,
@@ -66,16 +71,21 @@ fn load_files(
 ) -> Result<Loaded, LoadError> {
     let config = files.required_json("config.json")?;
     let family = model::family(&config)?;
-    let dtype = device::dtype(device, asked.dtype, Some(&config))?;
+    let dtype = match family.only_f32 {
+        true => device::only_f32(asked.dtype)?,
+        false => device::dtype(device, asked.dtype, Some(&config))?,
+    };
     let tensors = files
         .tensors("model", device, dtype)?
         .into_iter()
         .map(|(name, tensor)| ((family.canonical)(&name), tensor))
         .collect();
-    let parts = Parts { config: &config, files, tensors, device, dtype, cache };
+    let image_tokens = asked.image_tokens.or(device.is_cpu().then_some(IMAGE_TOKENS_CPU));
+    let config = &config;
+    let parts = Parts { config, files, tensors, device, dtype, cache, image_tokens };
     let model = (family.build)(parts)?;
     let image_token = model.vision().map(|vision| vision.image_token);
-    let mut tokenizer = Tokenizer::from_files(files, &config)?;
+    let mut tokenizer = Tokenizer::from_files(files, config)?;
     if image_token.is_some() {
         tokenizer.imply_bos();
     }

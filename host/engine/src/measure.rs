@@ -38,7 +38,8 @@ impl BareModel {
         let files = Files::Embedded(&[]);
         let (device, dtype) = (&Device::Cpu, DType::F32);
         let cache = CacheSize::Bytes(CACHE_BYTES);
-        let parts = Parts { config, files: &files, tensors, device, dtype, cache };
+        let (files, image_tokens) = (&files, None);
+        let parts = Parts { config, files, tensors, device, dtype, cache, image_tokens };
         Ok(Self::new((model::family(config)?.build)(parts)?))
     }
 

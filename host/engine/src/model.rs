@@ -157,6 +157,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) dtype: DType,
     /// What its cache may take.
     pub(crate) cache: CacheSize,
+    /// How many tokens an image may become that can have any size; none: as many as its preprocessor allows.
+    pub(crate) image_tokens: Option<usize>,
 }
 
 /// A family that is loaded from a folder with safetensors.
@@ -165,6 +167,8 @@ pub(crate) struct Family {
     architectures: &'static [&'static str],
     /// The name under which [`Self::build`] looks for a tensor that some version of transformers calls this.
     pub(crate) canonical: fn(&str) -> String,
+    /// It is calculated in `f32`, whatever the device would take.
+    pub(crate) only_f32: bool,
     pub(crate) build: fn(Parts<'_>) -> Result<Box<dyn Model>, LoadError>,
 }
 
@@ -178,24 +182,29 @@ pub(crate) const FAMILIES: &[Family] = &[
             "Qwen3ForCausalLM",
         ],
         canonical: str::to_owned,
+        only_f32: false,
         build: llama::build,
     },
     Family {
         model_types: &["llava"],
         architectures: &["LlavaForConditionalGeneration"],
         canonical: llava::canonical,
+        only_f32: false,
         build: llava::build,
     },
     Family {
         model_types: &["qwen3_vl"],
         architectures: &["Qwen3VLForConditionalGeneration"],
         canonical: qwen3_vl::canonical,
+        only_f32: false,
         build: qwen3_vl::build,
     },
     Family {
         model_types: &["gemma"],
         architectures: &["GemmaForCausalLM"],
         canonical: str::to_owned,
+        // It makes its tables of positions in the type of its weights, where half the bits are too few.
+        only_f32: true,
         build: gemma::build,
     },
 ];
@@ -247,5 +256,27 @@ fn count(config: &Value, key: &str, default: usize) -> Result<usize, LoadError> 
             .filter(|number| *number > 0)
             .and_then(|number| usize::try_from(number).ok())
             .ok_or_else(|| bad_config(format!("{key} is {value}, which is no count"))),
+    }
+}
+
+/// A number above 0 of config.json, or what transformers takes where there is none.
+fn number(config: &Value, key: &str, default: f64) -> Result<f64, LoadError> {
+    match config.get(key) {
+        None | Some(Value::Null) => Ok(default),
+        Some(value) => value
+            .as_f64()
+            .filter(|number| *number > 0.0)
+            .ok_or_else(|| bad_config(format!("{key} is {value}, which is no number above 0"))),
+    }
+}
+
+/// What config.json says is on or off, or what transformers takes where it says nothing.
+fn flag(config: &Value, key: &str, default: bool) -> Result<bool, LoadError> {
+    match config.get(key) {
+        None | Some(Value::Null) => Ok(default),
+        Some(Value::Bool(value)) => Ok(*value),
+        Some(other) => {
+            Err(bad_config(format!("{key} is {other}, which is neither true nor false")))
+        }
     }
 }

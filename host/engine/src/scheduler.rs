@@ -2,7 +2,7 @@
 //!
 //! - `step` is one of them. `batcher` decides who moves on, over `pool` (blocks of the cache) and `prefix` (which blocks hold
 //!   the same).
-//! - `prompts` makes jobs ready on a thread of its own; `generation` is one job from then on.
+//! - `prompts` makes jobs ready on a thread of its own, with `pictures` for their images; `generation` is one job from then on.
 //! - `embed` reads texts of which vectors are wanted, between the steps.
 //! - `served` has the names that jobs can ask for, `adapters` changes them; `stats` is what is told of all of it.
 
@@ -10,6 +10,7 @@ mod adapters;
 mod batcher;
 mod embed;
 mod generation;
+mod pictures;
 mod pool;
 mod prefix;
 mod prompts;
@@ -34,11 +35,12 @@ use std::{
 use candle_core::Device;
 use tokio::sync::oneshot;
 
-pub use self::stats::Stats;
+pub use self::stats::{Stats, StepTokens};
 use self::{
     batcher::{Batcher, Limits, Order},
     embed::Embedding,
     generation::Generation,
+    pictures::{ROOM, Shelf},
     prefix::Salt,
     prompts::Ready,
     stats::Line,
@@ -162,7 +164,9 @@ impl Scheduler {
         }
         let now = Instant::now();
         let stats = Stats {
+            sequences: limits.sequences.min(limits.step_tokens),
             blocks: batcher.total_blocks(),
+            block_tokens: limits.block_tokens,
             free_blocks: batcher.free_blocks(),
             ..Stats::default()
         };
@@ -206,6 +210,7 @@ impl Scheduler {
             vision: self.model.vision().cloned(),
             context: self.context,
             vocabulary: self.model.vocabulary(),
+            shelf: Shelf::new(ROOM),
         }
     }
 

@@ -36,6 +36,7 @@ pub(crate) fn config(model: &str, adapters: &[&str]) -> Config {
         queue: 8,
         max_num_seqs: None,
         max_num_batched_tokens: None,
+        image_tokens: None,
         kv_cache_bytes: None,
         gpu_memory_utilization: None,
         prefix_caching: true,
@@ -205,6 +206,18 @@ fn what_cannot_be_loaded_is_an_error() {
     }
 }
 
+#[test]
+fn a_model_that_is_calculated_in_one_type_says_so_before_it_is_read() {
+    for dtype in [DtypeChoice::F16, DtypeChoice::Bf16] {
+        let Err(error) = start(Config { dtype, ..config("gemma", &[]) }) else {
+            panic!("it was loaded");
+        };
+        let error = error.to_string();
+        assert!(error.starts_with("engine.dtype ") && error.contains("this family"), "{error}");
+    }
+    start(Config { dtype: DtypeChoice::F32, ..config("gemma", &[]) }).unwrap();
+}
+
 fn chat(model: &str, text: &str, images: &[&Arc<DynamicImage>], tokens: usize) -> Job {
     let mut job = job(model, text);
     job.sampling.max_tokens = Some(tokens);
@@ -293,6 +306,17 @@ fn images_of_any_size_become_as_many_tokens_as_they_need() {
         let mut events = engine.submit(chat("qwen3-vl", "look", &pictures, 4)).unwrap();
         let Some(Event::Failed(error)) = events.blocking_recv() else { panic!("it was taken") };
         assert_eq!((error.error_type(), error.is_client_error()), (expected, true));
+    }
+}
+
+#[test]
+fn images_are_shrunk_to_the_tokens_that_they_may_have() {
+    let engine = start(Config { image_tokens: Some(16), ..config("qwen3-vl", &[]) }).unwrap();
+    for (width, height, tokens) in [(32, 32, 16), (64, 64, 16), (200, 150, 12), (9, 9, 4)] {
+        let picture = sized(7, width, height);
+        let job = chat("qwen3-vl", "what is it?", &[&picture], 4);
+        let (_, finished) = finish(engine.submit(job).unwrap());
+        assert_eq!(finished.image_tokens, tokens, "{width} x {height}");
     }
 }
 

@@ -123,6 +123,7 @@ fn changed(
         queue: 64,
         max_num_seqs: None,
         max_num_batched_tokens: None,
+        image_tokens: None,
         kv_cache_bytes: Some(64 << 20),
         gpu_memory_utilization: None,
         prefix_caching: false,

@@ -86,8 +86,8 @@ impl Patterns {
 
     /// The patterns that may match somewhere in this text.
     fn candidates(&self, text: &str) -> impl Iterator<Item = &(u32, Regex)> {
-        let all = Candidates::first(self.all.len());
-        let candidates = self.prefilter.as_ref().map_or(all, |it| it.candidates(text));
+        let all = || Candidates::first(self.all.len());
+        let candidates = self.prefilter.as_ref().map_or_else(all, |it| it.candidates(text));
         candidates.indexes().map(move |it| &self.all[it])
     }
 }

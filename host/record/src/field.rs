@@ -112,7 +112,7 @@ pub const EXCEPTION_STACKTRACE: &str = "exception.stacktrace";
 /// Where in the source a DEBUG record was made: `file:line function`.
 pub const CODE_STACK: &str = "bucksaw.code.stack";
 
-/// What became of the wish to have the completion stored: `sent`, `not_sent` or `no_store`.
+/// What became of the wish to have the completion stored: `sent`, `not_sent`, `no_store`, or `too_long`.
 pub const STORE_STATUS: &str = "bucksaw.store.status";
 /// Number of a completion, or of a change of one, on its way to the store: what belongs together has the same.
 pub const STORE_BATCH: &str = "bucksaw.store.batch";
@@ -124,12 +124,14 @@ pub const STORE_ROW: &str = "bucksaw.store.row";
 pub const STORE_MESSAGE: &str = "bucksaw.store.message";
 pub const STORE_MESSAGE_PART: &str = "bucksaw.store.part";
 pub const STORE_CHOICE: &str = "bucksaw.store.choice";
-/// Which call of a tool in the choice; its function is under [`STORE_KEY`], its arguments are under [`STORE_TEXT`].
+/// Which call of a tool in the choice, or in the message; its function is under [`STORE_KEY`], its arguments are under
+/// [`STORE_TEXT`].
 pub const STORE_CALL: &str = "bucksaw.store.call";
+/// Of a choice. An id that a client sent is content, under [`STORE_VALUE`].
 pub const STORE_CALL_ID: &str = "bucksaw.store.call_id";
 /// `system`, `developer`, `user`, `assistant` or `tool`.
 pub const STORE_ROLE: &str = "bucksaw.store.role";
-/// `text` or `image`.
+/// `text` or `image`; `call` of a tool; `call_id`, which a tool answers.
 pub const STORE_KIND: &str = "bucksaw.store.kind";
 pub const STORE_TEXT: &str = "bucksaw.store.text";
 pub const STORE_KEY: &str = "bucksaw.store.key";

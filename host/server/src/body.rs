@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::{Limits, error::ApiError, fields::Fields};
 
 /// Above this, parsing takes long enough (a millisecond and more) to be a burden to other requests of the same thread.
-const PARSE_ASIDE: usize = 256 << 10;
+pub(crate) const PARSE_ASIDE: usize = 256 << 10;
 
 /// Longest pause of a client whose body is read only to be thrown away.
 const DRAIN_PAUSE: Duration = Duration::from_millis(500);

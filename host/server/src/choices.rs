@@ -4,7 +4,6 @@
 
 use std::{
     future::poll_fn,
-    sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
@@ -15,10 +14,7 @@ use tokio::{
     time::{Instant as Clock, timeout_at},
 };
 
-use crate::{
-    error::ApiError,
-    meters::{Meters, Watch},
-};
+use crate::{error::ApiError, meters::Watch};
 
 /// What comes back from the engine; dropping it cancels the job.
 pub(crate) type Events = UnboundedReceiver<Event>;
@@ -34,13 +30,9 @@ pub(crate) struct Choices {
 }
 
 impl Choices {
-    pub(crate) fn new(
-        jobs: Vec<Events>,
-        deadline: Option<Instant>,
-        meters: &Arc<Meters>,
-        model: &str,
-    ) -> Self {
-        let jobs = jobs.into_iter().map(|it| Some((it, Watch::new(meters, model)))).collect();
+    /// Each job with what watches it.
+    pub(crate) fn new(jobs: Vec<Events>, watches: Vec<Watch>, deadline: Option<Instant>) -> Self {
+        let jobs = jobs.into_iter().zip(watches).map(Some).collect();
         let deadline = deadline.map(|it| Clock::from_std(it + PATIENCE));
         Self { jobs, first: 0, deadline }
     }
@@ -120,6 +112,18 @@ pub(crate) mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::{
+        meters::{Asked, Meters},
+        operation::Operation,
+    };
+
+    /// What watches so many answers to one prompt.
+    pub(crate) fn watches(meters: &Meters, jobs: usize) -> Vec<Watch> {
+        let (model, operation) = ("m", Operation::Chat);
+        let asked =
+            Asked { model, operation, per_prompt: jobs, max_tokens: Some(60), context: 100 };
+        meters.watch_jobs(&asked, jobs)
+    }
 
     pub(crate) fn finished(input_tokens: usize, output_tokens: usize, millis: u64) -> Finished {
         let half = Duration::from_millis(millis / 2);
@@ -148,7 +152,9 @@ pub(crate) mod tests {
             }
             receiver
         });
-        Choices::new(jobs.collect(), None, &Arc::default(), "m")
+        let jobs: Vec<Events> = jobs.collect();
+        let watches = watches(&Meters::default(), jobs.len());
+        Choices::new(jobs, watches, None)
     }
 
     fn text(it: &str) -> Event {

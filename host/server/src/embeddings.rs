@@ -20,6 +20,7 @@ use crate::{
     error::ApiError,
     fields::{Fields, wrong},
     generate::has_vision_tag,
+    meters::Answered,
     models::{self, Wanted},
     request_log::{Arrival, PromptFacts, Relayed, RequestLog},
     state::App,
@@ -88,6 +89,7 @@ async fn answer(
     drop(text);
 
     let began = Instant::now();
+    let mut watch = app.meters().watch(&model.name, log.operation());
     let work = app.engine().embed(EmbedRequest {
         model: model.name.clone(),
         adapter_requested: adapter.clone(),
@@ -107,13 +109,12 @@ async fn answer(
             models::adapter_refused(&app.engine().models(), adapter, &model.name)
         }
         (other, _) => other.into(),
-    })?;
-    // It says what there is to say where no token is made.
-    log.relayed(&Relayed {
-        input_tokens: Some(made.input_tokens as u64),
-        total: began.elapsed(),
-        ..Relayed::default()
     });
+    let made = made.inspect_err(|error| watch.ended_by(error))?;
+    let input_tokens = Some(made.input_tokens as u64);
+    watch.answered(&Answered { input_tokens, ..Answered::default() });
+    // It says what there is to say where no token is made.
+    log.relayed(&Relayed { input_tokens, total: began.elapsed(), ..Relayed::default() });
     // Thousands of vectors are millions of numbers.
     let json = move || serde_json::to_vec(&List::new(&name, &made, in_base64));
     match tokio::task::spawn_blocking(json).await {

@@ -12,6 +12,7 @@ use crate::{
     error::ApiError,
     image::{Encoded, ImageFacts, decode_aside, fetch_aside},
     json_verdict::judge,
+    meters::Asked,
     models,
     output::Output,
     params::Params,
@@ -215,7 +216,15 @@ pub(crate) async fn start(
             })?);
         }
     }
-    let choices = Choices::new(jobs, deadline, app.meters(), &model.name);
+    let asked = Asked {
+        model: &model.name,
+        operation: log.operation(),
+        per_prompt,
+        max_tokens,
+        context: model.context,
+    };
+    let watches = app.meters().watch_jobs(&asked, jobs.len());
+    let choices = Choices::new(jobs, watches, deadline);
     Ok(Running { choices, per_prompt, prompts, images: facts })
 }
 

@@ -14,7 +14,7 @@
 //! - `front`: the same API in front of other servers. `openapi`: the specification of both.
 //! - `request_log`: the records of one request, with exactly one terminal record.
 //! - `error`: every answer that is not a success.
-//! - `meters`, `metrics`: for Prometheus. `admin`: what an operator sees and changes, behind a key; [`Control`] is what it asks.
+//! - `meters`, `metrics`: for Prometheus, by `operation`. `admin`: what an operator sees and changes, behind a key; [`Control`] is what it asks.
 //! - [`serve()`]: the listener and its orderly end. HTTP/1 only: HTTP/2 and TLS are a proxy's job.
 
 mod access;
@@ -41,6 +41,7 @@ mod meters;
 mod metrics;
 mod models;
 mod openapi;
+mod operation;
 mod output;
 mod params;
 mod request_id;

@@ -14,18 +14,21 @@ pub(crate) const ROUTE: &str = "/metrics";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 pub(crate) async fn metrics(State(app): State<App>) -> Response {
-    let engines: Vec<_> = app
-        .engine()
-        .engines()
-        .iter()
-        .map(|it| meters::Engine {
-            running: it.stats.running,
-            waiting: it.stats.waiting,
-            cache_usage: Some(it.stats.cache_usage()),
-            preemptions: it.stats.preemptions,
-        })
-        .collect();
     let models = app.engine().models();
+    let adapters = models.iter().filter(|it| it.parent.is_some());
+    let adapters: Vec<_> = adapters.map(|it| it.name.clone()).collect();
+    let engine = |it: engine::EngineState| meters::Engine {
+        running: it.stats.running,
+        waiting: it.stats.waiting,
+        blocks: it.stats.blocks,
+        free_blocks: it.stats.free_blocks,
+        block_tokens: it.stats.block_tokens,
+        preemptions: it.stats.preemptions,
+        sequences: it.stats.sequences,
+        step_tokens: it.stats.step_tokens,
+        adapters: adapters.clone(),
+    };
+    let engines: Vec<_> = app.engine().engines().into_iter().map(engine).collect();
     let names = models.iter().map(|it| it.name.as_str());
     answer(app.meters().encode(names, &engines) + &app.metrics())
 }

@@ -95,12 +95,18 @@ struct Api;
     info(
         title = "Bucksaw",
         version = env!("CARGO_PKG_VERSION"),
-        description = "The OpenAI API in front of other servers. All but `/vision` is passed on as it comes, and what an \
-                       upstream makes of it is its own business: this is what another Bucksaw takes and answers.",
+        description = "The OpenAI API in front of other servers. All but `/vision` and stored completions is passed on as it \
+                       comes, and what an upstream makes of it is its own business: this is what another Bucksaw takes \
+                       and answers.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     paths(
         chat::create_chat_completion,
+        stored::list_chat_completions,
+        stored::get_chat_completion,
+        stored::update_chat_completion,
+        stored::delete_chat_completion,
+        stored::get_chat_completion_messages,
         completions::create_completion,
         embeddings::create_embedding,
         vision::front_vision,
@@ -216,7 +222,7 @@ mod tests {
         ];
         let (engine, front) = (operations(&parsed(&ENGINE)), operations(&parsed(&FRONT)));
         assert_eq!(engine, expected);
-        assert_eq!(front.len(), 13);
+        assert_eq!(front.len(), 18);
         assert!(front.iter().all(|it| engine.contains(it)), "{front:?}");
     }
 

@@ -23,12 +23,13 @@ use tracing::Span;
 pub(crate) use self::{
     content::PromptFacts,
     relayed::{Relayed, SentParams, Spoken},
-    stored::Answer,
+    stored::{Answer, Counted, StoredChoice},
 };
 use crate::{
     completions, embeddings,
     error::{ApiError, Blame},
     generate::milliseconds,
+    operation::Operation,
     request_id::RequestIds,
     serve::Cut,
     state::{ChainFor, RouteRequest},
@@ -81,13 +82,13 @@ impl Arrival {
         }
     }
 
-    /// Value of `gen_ai.operation.name`; none for questions about what is stored.
-    fn operation(&self) -> Option<&'static str> {
+    /// None for questions about what is stored.
+    fn operation(&self) -> Option<Operation> {
         match self.route? {
-            completions::ROUTE => Some("text_completion"),
-            embeddings::ROUTE => Some("embeddings"),
+            completions::ROUTE => Some(Operation::Completion),
+            embeddings::ROUTE => Some(Operation::Embeddings),
             stored_routes::ONE | stored_routes::MESSAGES => None,
-            _ => (self.method == "POST").then_some("chat"),
+            _ => (self.method == "POST").then_some(Operation::Chat),
         }
     }
 
@@ -147,6 +148,11 @@ impl RequestLog {
         &self.arrival.ids
     }
 
+    /// What generates nothing is asked by no other log.
+    pub(crate) fn operation(&self) -> Operation {
+        self.arrival.operation().unwrap_or(Operation::Chat)
+    }
+
     /// When the request arrived.
     pub(crate) fn started(&self) -> Instant {
         self.arrival.started
@@ -199,7 +205,7 @@ impl RequestLog {
             { field::HTTP_REQUEST_BODY_SIZE } = self.body_bytes.map(|it| it as u64),
             { field::CLIENT_REQUEST_ID } = ids.client.as_deref(),
             { field::RETRY_COUNT } = retry_count(headers),
-            { field::OPERATION_NAME } = self.arrival.operation(),
+            { field::OPERATION_NAME } = self.arrival.operation().map(Operation::word),
             { field::REQUEST_MODEL } = model,
             { field::REQUEST_STREAM } = stream,
             { field::TRACE_ID } = self.arrival.trace.as_ref().map(Trace::id),
@@ -338,7 +344,7 @@ impl RequestLog {
             { field::HTTP_RESPONSE_STATUS_CODE } = u64::from(status),
             { field::OUTCOME } = outcome,
             { field::ERROR_TYPE } = error,
-            { field::OPERATION_NAME } = self.arrival.operation(),
+            { field::OPERATION_NAME } = self.arrival.operation().map(Operation::word),
             { field::REQUEST_MODEL } = facts.model.as_deref(),
             { field::REQUEST_STREAM } = facts.stream,
             { field::RESPONSE_MODEL } = facts.served.as_deref(),

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
+use axum::{extract::FromRef, http::HeaderMap};
 use engine::EngineHandle;
 use record::Severity;
 use tokio::sync::Semaphore;
 
-use crate::{Key, Limits, keep::CompletionStore, meters::Meters};
+use crate::{Key, Limits, keep::CompletionStore, meters::Meters, stored::Storage};
 
 #[derive(Clone)]
 pub struct Config {
@@ -89,6 +89,7 @@ struct Inner {
     engine: EngineHandle,
     config: Config,
     chain_for: ChainFor,
+    storage: Storage,
     decoders: Arc<Semaphore>,
     compilers: Arc<Semaphore>,
     fetchers: Arc<Semaphore>,
@@ -101,8 +102,16 @@ impl App {
         let decoders = permits(config.limits.image_decoders);
         let compilers = permits(config.limits.compilers);
         let fetchers = permits(config.limits.image_fetchers);
-        let meters = Arc::default();
-        Self(Arc::new(Inner { engine, config, chain_for, decoders, compilers, fetchers, meters }))
+        Self(Arc::new(Inner {
+            storage: Storage::new(&config, &chain_for),
+            meters: Arc::default(),
+            engine,
+            config,
+            chain_for,
+            decoders,
+            compilers,
+            fetchers,
+        }))
     }
 
     pub(crate) fn engine(&self) -> &EngineHandle {
@@ -122,7 +131,7 @@ impl App {
     }
 
     pub(crate) fn storing(&self) -> Option<&Storing> {
-        self.0.config.storing.as_ref()
+        self.0.storage.storing()
     }
 
     pub(crate) fn chain_for(&self) -> &ChainFor {
@@ -159,5 +168,11 @@ impl App {
     /// Permits to decode an image.
     pub(crate) fn decoders(&self) -> &Arc<Semaphore> {
         &self.0.decoders
+    }
+}
+
+impl FromRef<App> for Storage {
+    fn from_ref(app: &App) -> Self {
+        app.0.storage.clone()
     }
 }

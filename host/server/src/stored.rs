@@ -4,6 +4,7 @@
 //! request that waits for what becomes of its records. Everything else is asked of the store on a blocking thread.
 
 mod query;
+mod storage;
 pub(crate) mod wish;
 
 use std::{sync::Arc, time::Duration};
@@ -17,12 +18,12 @@ use axum::{
 use serde_json::{Value, json};
 use tokio::{sync::oneshot, time::timeout};
 
+pub(crate) use self::storage::Storage;
 use crate::{
     body, chat,
     error::ApiError,
     keep::{Changed, CompletionStore, Page, StoreError, StoredCompletion},
     request_log::{Arrival, RequestLog},
-    state::App,
 };
 
 pub(crate) const ONE: &str = "/v1/chat/completions/{completion_id}";
@@ -33,62 +34,62 @@ const CHANGE_TIME: Duration = Duration::from_secs(5);
 
 type Id = Result<Path<String>, PathRejection>;
 
-pub(crate) async fn list(State(app): State<App>, request: Request) -> Response {
+pub(crate) async fn list(State(storage): State<Storage>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let log = begin(&app, &parts, chat::ROUTE);
-    end(log, page_of_all(&app, &parts).await)
+    let log = begin(&storage, &parts, chat::ROUTE);
+    end(log, page_of_all(&storage, &parts).await)
 }
 
-pub(crate) async fn get(State(app): State<App>, id: Id, request: Request) -> Response {
+pub(crate) async fn get(State(storage): State<Storage>, id: Id, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let log = begin(&app, &parts, ONE);
+    let log = begin(&storage, &parts, ONE);
     let answer = match known(id) {
-        Ok(id) => one(&app, id).await.map(|it| it.object),
+        Ok(id) => one(&storage, id).await.map(|it| it.object),
         Err(error) => Err(error),
     };
     end(log, answer)
 }
 
-pub(crate) async fn messages(State(app): State<App>, id: Id, request: Request) -> Response {
+pub(crate) async fn messages(State(storage): State<Storage>, id: Id, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let log = begin(&app, &parts, MESSAGES);
-    end(log, page_of_messages(&app, id, &parts).await)
+    let log = begin(&storage, &parts, MESSAGES);
+    end(log, page_of_messages(&storage, id, &parts).await)
 }
 
-pub(crate) async fn change(State(app): State<App>, id: Id, request: Request) -> Response {
+pub(crate) async fn change(State(storage): State<Storage>, id: Id, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    let mut log = begin(&app, &parts, ONE);
+    let mut log = begin(&storage, &parts, ONE);
     let answer = async {
         let id = known(id)?;
-        let bytes = body::read(&parts.headers, body, app.limits()).await?;
+        let bytes = body::read(&parts.headers, body, storage.limits()).await?;
         let mut fields = body::parse(bytes).await?;
         if !fields.has("metadata") {
             let hint = "send {\"metadata\": {…}}, or null for none";
             return Err(ApiError::Missing { param: "metadata".to_owned(), hint });
         }
         let metadata = wish::checked_metadata(fields.take("metadata"))?;
-        let row = one(&app, id.clone()).await?.row;
-        set(&app, &mut log, row, &metadata).await?;
-        Ok(one(&app, id).await?.object)
+        let row = one(&storage, id.clone()).await?.row;
+        set(&storage, &mut log, row, &metadata).await?;
+        Ok(one(&storage, id).await?.object)
     };
     let answer = answer.await;
     end(log, answer)
 }
 
-pub(crate) async fn delete(State(app): State<App>, id: Id, request: Request) -> Response {
+pub(crate) async fn delete(State(storage): State<Storage>, id: Id, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let log = begin(&app, &parts, ONE);
+    let log = begin(&storage, &parts, ONE);
     let answer = async {
         let id = known(id)?;
         let object = json!({"object": "chat.completion.deleted", "id": id, "deleted": true});
-        let is_gone = ask(&app, move |it| it.delete(&id)).await?;
+        let is_gone = ask(&storage, move |it| it.delete(&id)).await?;
         if is_gone { Ok(object) } else { Err(ApiError::NotStored) }
     };
     end(log, answer.await)
 }
 
-fn begin(app: &App, parts: &Parts, route: &'static str) -> RequestLog {
-    let mut log = RequestLog::new(Arrival::new(app.chain_for(), parts, route));
+fn begin(storage: &Storage, parts: &Parts, route: &'static str) -> RequestLog {
+    let mut log = RequestLog::new(Arrival::new(storage.chain_for(), parts, route));
     log.received(None, false);
     log
 }
@@ -111,15 +112,15 @@ fn known(id: Id) -> Result<String, ApiError> {
     id.map(|Path(it)| it).map_err(|_| ApiError::NotStored)
 }
 
-async fn page_of_all(app: &App, parts: &Parts) -> Result<Value, ApiError> {
+async fn page_of_all(storage: &Storage, parts: &Parts) -> Result<Value, ApiError> {
     let listing = query::listing(&parts.uri)?;
-    Ok(envelope(ask(app, move |it| it.list(listing)).await?))
+    Ok(envelope(ask(storage, move |it| it.list(listing)).await?))
 }
 
-async fn page_of_messages(app: &App, id: Id, parts: &Parts) -> Result<Value, ApiError> {
+async fn page_of_messages(storage: &Storage, id: Id, parts: &Parts) -> Result<Value, ApiError> {
     let id = known(id)?;
     let paging = query::paging(&parts.uri)?;
-    let page = ask(app, move |it| it.messages(&id, paging)).await?;
+    let page = ask(storage, move |it| it.messages(&id, paging)).await?;
     page.map(envelope).ok_or(ApiError::NotStored)
 }
 
@@ -135,16 +136,16 @@ fn envelope(page: Page) -> Value {
     })
 }
 
-async fn one(app: &App, id: String) -> Result<StoredCompletion, ApiError> {
-    ask(app, move |it| it.get(&id)).await?.ok_or(ApiError::NotStored)
+async fn one(storage: &Storage, id: String) -> Result<StoredCompletion, ApiError> {
+    ask(storage, move |it| it.get(&id)).await?.ok_or(ApiError::NotStored)
 }
 
-async fn ask<T, F>(app: &App, question: F) -> Result<T, ApiError>
+async fn ask<T, F>(storage: &Storage, question: F) -> Result<T, ApiError>
 where
     T: Send + 'static,
     F: FnOnce(&dyn CompletionStore) -> Result<T, StoreError> + Send + 'static,
 {
-    let store = store(app)?.clone();
+    let store = storage.store()?.clone();
     match tokio::task::spawn_blocking(move || question(&*store)).await {
         Ok(answer) => answer.map_err(ApiError::Store),
         Err(error) if error.is_panic() => Err(ApiError::Panic),
@@ -152,19 +153,15 @@ where
     }
 }
 
-fn store(app: &App) -> Result<&Arc<dyn CompletionStore>, ApiError> {
-    app.storing().map(|it| &it.store).ok_or(ApiError::NoStore)
-}
-
 /// Sends a change through the chain, and waits until the store has it.
 async fn set(
-    app: &App,
+    storage: &Storage,
     log: &mut RequestLog,
     row: i64,
     metadata: &[(String, String)],
 ) -> Result<(), ApiError> {
     let (tell, told) = oneshot::channel();
-    let waiting = Waiting { store: store(app)?.clone(), batch: wish::next_batch() };
+    let waiting = Waiting { store: storage.store()?.clone(), batch: wish::next_batch() };
     let tell = Box::new(move |changed| {
         // Whoever asked may have left.
         let _ = tell.send(changed);

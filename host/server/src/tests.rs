@@ -51,6 +51,7 @@ fn engine_with(steps: &Steps, queue: usize) -> Engine {
         queue,
         max_num_seqs: None,
         max_num_batched_tokens: None,
+        image_tokens: None,
         kv_cache_bytes: None,
         gpu_memory_utilization: None,
         // The same work each time.

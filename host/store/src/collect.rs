@@ -46,6 +46,10 @@ struct Pending {
     calls: BTreeMap<(i64, i64), Call>,
     /// By message and part.
     parts: BTreeMap<(i64, i64), (String, Option<Part>)>,
+    /// Calls of the request's messages, by message and place.
+    past_calls: BTreeMap<(i64, i64), Call>,
+    /// The calls that messages answer.
+    call_ids: BTreeMap<i64, String>,
     metadata: Metadata,
 }
 
@@ -100,7 +104,33 @@ impl Pending {
             let text = content(field::STORE_TEXT);
             self.choices.push(Choice { index, finish_reason, text, calls: Vec::new() });
         } else if let Some(message) = int(record, field::STORE_MESSAGE) {
-            let part = match text(record, field::STORE_KIND) {
+            self.add_message(message, record);
+        }
+        let is_metadata = &*record.event == event::STORE_METADATA;
+        if let (true, Some(key), Some(value)) =
+            (is_metadata, content(field::STORE_KEY), content(field::STORE_VALUE))
+        {
+            self.metadata.push((key, value));
+        }
+        self.bytes += record
+            .fields
+            .iter()
+            .map(|it| if let Value::Text(text) = &it.value { text.len() + 64 } else { 64 })
+            .sum::<usize>();
+        self.bytes - before
+    }
+
+    fn add_message(&mut self, message: i64, record: &Released) {
+        let content = |name| text(record, name).map(str::to_owned);
+        let kind = text(record, field::STORE_KIND);
+        if let Some(call) = int(record, field::STORE_CALL) {
+            let id = content(field::STORE_VALUE).unwrap_or_default();
+            let (function, arguments) = (content(field::STORE_KEY), content(field::STORE_TEXT));
+            self.past_calls.insert((message, call), Call { id, function, arguments });
+        } else if kind == Some("call_id") {
+            self.call_ids.extend(content(field::STORE_VALUE).map(|it| (message, it)));
+        } else {
+            let part = match kind {
                 Some("image") => Some(Part::Image),
                 Some(_) => content(field::STORE_TEXT).map(Part::Text),
                 // A message without parts: of an assistant that said nothing.
@@ -110,15 +140,6 @@ impl Pending {
             let at = (message, int(record, field::STORE_MESSAGE_PART).unwrap_or(0));
             self.parts.insert(at, (role, part));
         }
-        if let (Some(key), Some(value)) = (content(field::STORE_KEY), content(field::STORE_VALUE)) {
-            self.metadata.push((key, value));
-        }
-        self.bytes += record
-            .fields
-            .iter()
-            .map(|it| if let Value::Text(text) = &it.value { text.len() + 64 } else { 64 })
-            .sum::<usize>();
-        self.bytes - before
     }
 
     /// After the last record: whether all of them came.
@@ -140,14 +161,30 @@ impl Pending {
     fn completion(self, last: &Released) -> Completion {
         let number = |name| int(last, name).unwrap_or(0);
         let word = |name| text(last, name).unwrap_or_default().to_owned();
+        let counted = int(last, field::INPUT_TOKENS).zip(int(last, field::OUTPUT_TOKENS));
         let context = last.context.as_ref();
         let mut messages: Vec<(i64, Message)> = Vec::new();
         for ((at, _), (role, part)) in self.parts {
             match messages.last_mut().filter(|(it, _)| *it == at) {
                 Some((_, message)) => message.parts.extend(part),
                 None => {
-                    messages.push((at, Message { role, parts: part.into_iter().collect() }));
+                    let parts = part.into_iter().collect();
+                    messages.push((at, Message { role, parts, ..Message::default() }));
                 }
+            }
+        }
+        // They are in order.
+        let place = |messages: &[(i64, Message)], at: i64| {
+            messages.binary_search_by_key(&at, |it| it.0).ok()
+        };
+        for ((at, _), call) in self.past_calls {
+            if let Some(at) = place(&messages, at) {
+                messages[at].1.calls.push(call);
+            }
+        }
+        for (at, id) in self.call_ids {
+            if let Some(at) = place(&messages, at) {
+                messages[at].1.call_id = Some(id);
             }
         }
         let mut choices = self.choices;
@@ -170,11 +207,11 @@ impl Pending {
             created: number(field::STORE_CREATED),
             model: word(field::RESPONSE_MODEL),
             choices,
-            usage: Usage {
-                input: number(field::INPUT_TOKENS),
-                output: number(field::OUTPUT_TOKENS),
+            usage: counted.map(|(input, output)| Usage {
+                input,
+                output,
                 images: number(field::STORE_IMAGE_TOKENS),
-            },
+            }),
             settings: settings.into_iter().filter_map(setting).collect(),
             messages: messages.into_iter().map(|(_, it)| it).collect(),
             metadata: self.metadata,

@@ -10,7 +10,8 @@ pub(crate) struct Completion {
     pub(crate) created: i64,
     pub(crate) model: String,
     pub(crate) choices: Vec<Choice>,
-    pub(crate) usage: Usage,
+    /// None: nobody counted.
+    pub(crate) usage: Option<Usage>,
     /// `seed`, `temperature` and `top_p`, where the request said them.
     pub(crate) settings: Vec<(&'static str, Value)>,
     pub(crate) messages: Vec<Message>,
@@ -45,10 +46,14 @@ pub(crate) struct Usage {
     pub(crate) images: i64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Message {
     pub(crate) role: String,
     pub(crate) parts: Vec<Part>,
+    /// Those that an assistant made.
+    pub(crate) calls: Vec<Call>,
+    /// The call that a tool answers.
+    pub(crate) call_id: Option<String>,
 }
 
 #[derive(Clone, Debug)]

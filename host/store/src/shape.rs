@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::completion::{Call, Choice, Completion, Message, Part};
+use crate::completion::{Call, Choice, Completion, Message, Part, Usage};
 
 /// What stands for a picture, whose bytes are not kept: an empty data URL.
 const NO_PICTURE: &str = "data:,";
@@ -17,12 +17,7 @@ pub(crate) fn completion(it: &Completion) -> Value {
         "model": it.model,
         "request_id": it.request_id,
         "choices": it.choices.iter().map(choice).collect::<Vec<_>>(),
-        "usage": {
-            "prompt_tokens": it.usage.input,
-            "completion_tokens": it.usage.output,
-            "total_tokens": it.usage.input + it.usage.output,
-            "prompt_tokens_details": {"cached_tokens": 0, "image_tokens": it.usage.images},
-        },
+        "usage": it.usage.as_ref().map(usage),
         "seed": null,
         "temperature": null,
         "top_p": null,
@@ -42,6 +37,15 @@ pub(crate) fn completion(it: &Completion) -> Value {
         body["bucksaw"] = json!({"withheld": {"reason": why.reason(), "plugin": why.plugin()}});
     }
     body
+}
+
+fn usage(it: &Usage) -> Value {
+    json!({
+        "prompt_tokens": it.input,
+        "completion_tokens": it.output,
+        "total_tokens": it.input + it.output,
+        "prompt_tokens_details": {"cached_tokens": 0, "image_tokens": it.images},
+    })
 }
 
 fn choice(it: &Choice) -> Value {
@@ -76,14 +80,21 @@ pub(crate) fn message(completion: &str, position: usize, it: &Message) -> Value 
         [Part::Text(text)] => (Some(text.as_str()), None),
         parts => (None, Some(parts.iter().map(part).collect::<Vec<_>>())),
     };
-    json!({
+    let mut body = json!({
         "id": format!("{completion}-{position}"),
         "role": it.role,
         "content": content,
         "refusal": null,
         "name": null,
         "content_parts": parts,
-    })
+    });
+    if !it.calls.is_empty() {
+        body["tool_calls"] = it.calls.iter().map(call).collect();
+    }
+    if let Some(id) = &it.call_id {
+        body["tool_call_id"] = json!(id);
+    }
+    body
 }
 
 fn part(it: &Part) -> Value {

@@ -157,6 +157,8 @@ struct Draft {
     created: i64,
     model: String,
     messages: Vec<(&'static str, Vec<Option<String>>)>,
+    /// Fields of further parts.
+    more: Vec<Vec<Field>>,
     answer: String,
     metadata: Vec<(String, String)>,
 }
@@ -168,6 +170,7 @@ impl Draft {
             created: 7,
             model: "m".to_owned(),
             messages: vec![("user", vec![Some(text.to_owned())])],
+            more: Vec::new(),
             answer: "an answer".to_owned(),
             metadata: Vec::new(),
         }
@@ -193,6 +196,7 @@ impl Draft {
                 all.push((event::STORE_PART, fields));
             }
         }
+        all.extend(self.more.iter().map(|it| (event::STORE_PART, it.clone())));
         let answer = vec![
             Field::new(field::STORE_CHOICE, 0_i64),
             Field::new(field::FINISH_REASON, "length"),
@@ -262,6 +266,54 @@ fn pair(key: &str, value: &str) -> (String, String) {
 }
 
 const MIB: u64 = 1 << 20;
+
+#[test]
+fn calls_of_earlier_answers_come_back_as_calls_without_what_was_taken_out() {
+    let mut scene = Scene::new(MIB);
+    let call = |at: i64, id: &str| {
+        vec![
+            Field::new(field::STORE_MESSAGE, 1_i64),
+            Field::new(field::STORE_CALL, at),
+            Field::new(field::STORE_ROLE, "assistant"),
+            Field::new(field::STORE_KIND, "call"),
+            Field::new(field::STORE_KEY, "find"),
+            Field::new(field::STORE_TEXT, "{\"it\":\"secret\"}"),
+            Field::new(field::STORE_VALUE, id),
+        ]
+    };
+    let answered = vec![
+        Field::new(field::STORE_MESSAGE, 2_i64),
+        Field::new(field::STORE_ROLE, "tool"),
+        Field::new(field::STORE_KIND, "call_id"),
+        Field::new(field::STORE_VALUE, "c-secret"),
+    ];
+    let draft = Draft {
+        messages: vec![
+            ("user", vec![Some("find it".to_owned())]),
+            ("assistant", vec![]),
+            ("tool", vec![Some("a secret".to_owned())]),
+        ],
+        // In no order.
+        more: vec![call(1, "other"), answered, call(0, "c-secret")],
+        ..Draft::new("c", "")
+    };
+    scene.send(&draft);
+    scene.settle();
+    let paging = Paging { limit: 20, ..Paging::default() };
+    let page = scene.store.messages("c", &paging).unwrap().unwrap().data;
+    let call = |id: &str| {
+        let function = json!({"name": "find", "arguments": "{\"it\":\"[SECRET]\"}"});
+        json!({"id": id, "type": "function", "function": function})
+    };
+    assert_eq!(page.len(), 3);
+    assert_eq!(page[1]["content"], Json::Null);
+    assert_eq!(page[1]["tool_calls"], json!([call("c-[SECRET]"), call("other")]));
+    assert_eq!(page[2]["content"], "a [SECRET]");
+    assert_eq!(page[2]["tool_call_id"], "c-[SECRET]");
+    assert!(page[0].get("tool_calls").is_none() && page[0].get("tool_call_id").is_none());
+    assert_eq!(scene.get("c").unwrap()["metadata"], json!({}));
+    assert!(!scene.is_on_disk("secret"));
+}
 
 #[test]
 fn a_completion_comes_back_as_it_was_released_in_the_shape_of_the_api() {

@@ -90,11 +90,18 @@ impl Op {
 
 impl Completion {
     fn bytes(&self) -> usize {
-        use crate::completion::Part;
-        let parts = self.messages.iter().flat_map(|it| &it.parts);
-        let parts = parts.map(|it| if let Part::Text(text) = it { text.len() } else { 0 });
-        let choices = self.choices.iter().map(|it| it.text.as_ref().map_or(0, String::len));
-        parts.chain(choices).sum::<usize>() + metadata_bytes(&self.metadata) + 512
+        use crate::completion::{Call, Part};
+        let length = |it: &Option<String>| it.as_ref().map_or(0, String::len);
+        let call = |it: &Call| it.id.len() + length(&it.function) + length(&it.arguments) + 64;
+        let part = |it: &Part| if let Part::Text(text) = it { text.len() } else { 0 };
+        let messages = self.messages.iter().map(|it| {
+            it.parts.iter().map(part).sum::<usize>() + it.calls.iter().map(call).sum::<usize>()
+        });
+        let choices = self
+            .choices
+            .iter()
+            .map(|it| length(&it.text) + it.calls.iter().map(call).sum::<usize>());
+        messages.chain(choices).sum::<usize>() + metadata_bytes(&self.metadata) + 512
     }
 }
 

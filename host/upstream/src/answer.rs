@@ -81,7 +81,7 @@ pub struct Body {
     rest: Option<(Response, Seat)>,
     upstream: Arc<str>,
     idle: Duration,
-    /// Its status was a failure already: its end is no success.
+    /// Its status was a failure already: its end is no success, and no other failure.
     is_gone: bool,
 }
 
@@ -133,7 +133,10 @@ impl Body {
                 (Failure::Late { upstream, after: self.idle }, Why::Late)
             }
         };
-        seat.failed(why);
+        // One that began with such a status has failed already: a failure counts once.
+        if !self.is_gone {
+            seat.failed(why);
+        }
         self.rest = None;
         Err(failure)
     }

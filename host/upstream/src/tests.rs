@@ -285,6 +285,21 @@ async fn a_stream_that_breaks_off_says_so_and_is_not_begun_again() {
 }
 
 #[tokio::test]
+async fn an_answer_that_fails_twice_is_one_failure() {
+    let broken = Deed::Say("HTTP/1.1 502 x\r\ncontent-length: 9\r\n\r\n");
+    let a = Fake::start(&[broken], "{}").await;
+    let pool = pool(vec![upstream("a", &a.url)]).await;
+    for failures in 1..=2 {
+        let failed = pool.send(&call()).await.err().unwrap();
+        assert_eq!(failed.failure, Failure::Broken { upstream: "a".into() });
+        let counts = &pool.counts()[0];
+        assert_eq!((counts.failures, counts.ejections, counts.usable), (failures, 0, true));
+    }
+    assert!(pool.send(&call()).await.is_err());
+    assert_eq!((pool.counts()[0].failures, pool.counts()[0].ejections), (3, 1));
+}
+
+#[tokio::test]
 async fn silence_has_a_limit_before_an_answer_and_inside_it() {
     let limited = async |deed: Deed, answer: Duration, idle: Duration| {
         let a = Fake::start(&[deed], "{}").await;

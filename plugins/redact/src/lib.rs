@@ -21,9 +21,9 @@
 //! The host scans for `patterns` natively, and this plugin turns the matches into edits; there is no regex engine inside.
 //!
 //! # How it works
-//! One pass, sixteen bytes at a time, looks for bytes that any of the kinds must contain (a digit, `@ :`, and for secrets `= - _ .`,
-//! `A`, `B`). Only where one stands does a matcher look around. Each matcher looks back a bounded distance, and forward only over what it
-//! then consumes or remembers, so time grows with the length of the text whatever the text is.
+//! One pass, in a component sixteen bytes at a time and elsewhere eight, looks for bytes that any of the kinds must contain (a digit,
+//! `@ :`, and for secrets `= - _ .`, `A`, `B`, `b`). Only where one stands does a matcher look around. Each matcher looks back a bounded
+//! distance, and forward only over what it then consumes or remembers, so time grows with the length of the text whatever the text is.
 //!
 //! # Layout
 //! - [`config`]: the configuration. [`kind`]: the kinds and their labels.

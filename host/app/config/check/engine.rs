@@ -40,6 +40,7 @@ pub(super) fn check(raw: &raw::Engine, folder: &Path, problems: &mut Problems) -
         dequantize: raw.dequantize.unwrap_or(false),
         max_num_seqs: count(raw.max_num_seqs),
         max_num_batched_tokens: count(raw.max_num_batched_tokens),
+        image_tokens: count(raw.image_tokens),
         kv_cache_bytes: count(raw.kv_cache_mib).map(|it| it.saturating_mul(1 << 20)),
         gpu_memory_utilization: raw.gpu_memory_utilization,
         prefix_caching: raw.prefix_caching.unwrap_or(true),

@@ -64,6 +64,7 @@ fn only_upstreams(raw: &raw::Engine, problems: &mut Problems) {
         ("dequantize", raw.dequantize.is_some()),
         ("max_num_seqs", raw.max_num_seqs.is_some()),
         ("max_num_batched_tokens", raw.max_num_batched_tokens.is_some()),
+        ("image_tokens", raw.image_tokens.is_some()),
         ("kv_cache_mib", raw.kv_cache_mib.is_some()),
         ("gpu_memory_utilization", raw.gpu_memory_utilization.is_some()),
         ("prefix_caching", raw.prefix_caching.is_some()),
@@ -83,7 +84,6 @@ pub(super) fn unused(raw: &raw::Raw, problems: &mut Problems) {
     }
     let server = &raw.server;
     let there = [
-        ("store", raw.store.is_some()),
         ("server.served_model_names", server.served_model_names.is_some()),
         ("server.runtime_adapters", server.runtime_adapters.is_some()),
         ("server.ignore_unsupported", server.ignore_unsupported.is_some()),

@@ -26,6 +26,16 @@ impl Fit {
     pub(super) fn read(config: &Value, square: u32) -> Result<Self, String> {
         let given = |key: &str| config.get(key).filter(|value| !value.is_null());
         let size = given("size");
+        if let Some(size) = size {
+            let Some(keys) = size.as_object() else {
+                return Err(format!("size {size} is not supported"));
+            };
+            let bounds = ["shortest_edge", "longest_edge"];
+            let mut others = keys.iter().filter(|it| !bounds.contains(&it.0.as_str()));
+            if let Some((key, _)) = others.find(|it| !it.1.is_null()) {
+                return Err(format!("size with {key} is not supported"));
+            }
+        }
         let bound = |old: &str, key: &str, default: u64| {
             let Some(value) = given(old).or_else(|| size?.get(key)) else {
                 return match size {
@@ -47,6 +57,17 @@ impl Fit {
             return Err("the tower has no patches".to_owned());
         }
         Ok(Self { square, least, most })
+    }
+
+    /// With so many squares at most, as if `max_pixels` said so. Down to 200 of them, no image is too thin for it.
+    pub(super) fn limited(self, squares: usize) -> Self {
+        let square = u64::from(self.square).pow(2);
+        let most = u64::try_from(squares.max(1)).unwrap_or(u64::MAX).saturating_mul(square);
+        if most >= self.most {
+            return self;
+        }
+        // Small images are stretched to whole squares, which must not be too many.
+        Self { most, least: self.least.min((most / 4).max(1)), ..self }
     }
 
     /// Width and height for an image of these, neither of them 0: the nearest whole squares; or where that is too much or too

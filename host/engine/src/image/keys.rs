@@ -2,23 +2,51 @@
 
 use serde_json::Value;
 
-/// Processors that do what is done here: to one image of one size.
-const PROCESSORS: [&str; 7] = [
-    "CLIPFeatureExtractor",
-    "CLIPImageProcessor",
-    "CLIPImageProcessorFast",
-    "LlavaImageProcessor",
-    "LlavaImageProcessorFast",
-    "SiglipImageProcessor",
-    "SiglipImageProcessorFast",
-];
+/// What some processors do that is done here.
+pub(super) struct Known {
+    processors: &'static [&'static str],
+    /// Keys that are read, other than the flags.
+    read: &'static [&'static str],
+}
+
+/// One image becomes one of one size.
+pub(super) const ONE_SIZE: Known = Known {
+    processors: &[
+        "CLIPFeatureExtractor",
+        "CLIPImageProcessor",
+        "CLIPImageProcessorFast",
+        "LlavaImageProcessor",
+        "LlavaImageProcessorFast",
+        "SiglipImageProcessor",
+        "SiglipImageProcessorFast",
+    ],
+    read: &["size", "crop_size", "resample", "rescale_factor", "image_mean", "image_std"],
+};
+
+/// It becomes one of whole squares.
+pub(super) const ANY_SIZE: Known = Known {
+    processors: &[
+        "Qwen2VLImageProcessor",
+        "Qwen2VLImageProcessorFast",
+        "Qwen3VLImageProcessor",
+        "Qwen3VLImageProcessorFast",
+    ],
+    read: &[
+        "size",
+        "min_pixels",
+        "max_pixels",
+        "patch_size",
+        "merge_size",
+        "temporal_patch_size",
+        "resample",
+        "rescale_factor",
+        "image_mean",
+        "image_std",
+    ],
+};
 
 const FLAGS: [&str; 6] =
     ["do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_pad", "do_convert_rgb"];
-
-/// Keys that are read, other than the flags.
-const READ: [&str; 6] =
-    ["size", "crop_size", "resample", "rescale_factor", "image_mean", "image_std"];
 
 /// Names, forms of what comes out, and the colour of a padding that is refused itself.
 const HARMLESS: [&str; 11] = [
@@ -36,13 +64,13 @@ const HARMLESS: [&str; 11] = [
 ];
 
 /// Says what is wrong with the keys of `config`.
-pub(super) fn check(config: &Value) -> Result<(), String> {
+pub(super) fn check(config: &Value, known: &Known) -> Result<(), String> {
     for (key, value) in config.as_object().into_iter().flatten() {
         match key.as_str() {
             "image_processor_type" | "feature_extractor_type" => {
-                let known = value.is_null()
-                    || value.as_str().is_some_and(|name| PROCESSORS.contains(&name));
-                if !known {
+                let is_known = value.is_null()
+                    || value.as_str().is_some_and(|name| known.processors.contains(&name));
+                if !is_known {
                     return Err(format!("{key} {value} is not supported"));
                 }
             }
@@ -61,7 +89,7 @@ pub(super) fn check(config: &Value) -> Result<(), String> {
             "rescale_factor" if !value.is_number() && !value.is_null() => {
                 return Err(format!("rescale_factor is {value}, no number"));
             }
-            read if READ.contains(&read) || HARMLESS.contains(&read) => {}
+            read if known.read.contains(&read) || HARMLESS.contains(&read) => {}
             _ if is_off(value) => {}
             _ => return Err(format!("{key} is not supported")),
         }

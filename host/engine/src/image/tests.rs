@@ -107,13 +107,49 @@ fn sizes_are_those_of_transformers() {
 }
 
 #[test]
+fn no_image_has_more_squares_than_it_may() {
+    let bounds = json!({"size": {"shortest_edge": 65536, "longest_edge": 16_777_216}});
+    let fit = Fit::read(&bounds, 32).unwrap();
+    let squares = |fit: Fit, width: u32, height: u32| {
+        let (width, height) = fit.of(width, height);
+        (width / 32) as usize * (height / 32) as usize
+    };
+    assert_eq!(squares(fit, 4096, 4096), 16_384);
+    for limit in [256, 300, 1024, 5000] {
+        for (width, height) in
+            [(4096, 4096), (1, 1), (1, 200), (200, 1), (8000, 40), (333, 3333), (511, 513)]
+        {
+            let count = squares(fit.limited(limit), width, height);
+            assert!((1..=limit).contains(&count), "{width} x {height}: {count} of {limit}");
+        }
+    }
+    assert_eq!(squares(fit.limited(1024), 4096, 4096), 1024);
+    assert_eq!(fit.limited(1024).of(640, 480), fit.of(640, 480));
+    assert_eq!(fit.limited(20_000), fit);
+    let limited = Preprocess::any_size(&bounds, 32).unwrap().limited(1024);
+    assert_eq!(limited.size(4096, 2048).unwrap(), (1440, 704));
+    let clip = Preprocess::new(None, 32).unwrap();
+    assert_eq!(clip.clone().limited(1), clip);
+}
+
+#[test]
 fn what_no_tower_for_any_size_takes_is_refused() {
     for (config, named) in [
         (json!({"do_resize": false}), "do_resize"),
         (json!({"do_pad": true}), "do_pad"),
         (json!({"do_center_crop": true}), "do_center_crop"),
         (json!({"size": {"shortest_edge": 256}}), "longest_edge"),
-        (json!({"size": {"height": 64, "width": 64}}), "shortest_edge"),
+        (json!({"size": {"height": 64, "width": 64}}), "height"),
+        (json!({"size": 448}), "size"),
+        (json!({"size": {"shortest_edge": "small", "longest_edge": 4096}}), "shortest_edge"),
+        (json!({"max_pixels": "many"}), "longest_edge"),
+        (json!({"do_resize": "yes"}), "do_resize"),
+        (json!({"rescale_factor": "1/255"}), "rescale_factor"),
+        (json!({"image_mean": [0.5, 0.5, 0.5, "0.5"]}), "image_mean"),
+        (json!({"crop_size": 448}), "crop_size"),
+        (json!({"crop_pct": 0.9}), "crop_pct"),
+        (json!({"image_processor_type": "CLIPImageProcessor"}), "CLIPImageProcessor"),
+        (json!({"image_processor_type": "SmolVLMImageProcessor"}), "SmolVLMImageProcessor"),
         (json!({"min_pixels": 0}), "shortest_edge"),
         (json!({"max_pixels": 1_u64 << 40}), "longest_edge"),
         (json!({"min_pixels": 5000, "max_pixels": 4000}), "at least"),
@@ -124,6 +160,25 @@ fn what_no_tower_for_any_size_takes_is_refused() {
         assert!(error.contains(named), "{config}: {error}");
     }
     assert!(Preprocess::any_size(&json!({}), 0).is_err());
+    // As the file of Qwen3-VL names it, and what transformers adds to it.
+    let plain =
+        json!({"size": {"shortest_edge": 65536, "longest_edge": 16_777_216}, "patch_size": 16});
+    let mut full = plain.clone();
+    for (key, value) in [
+        ("image_processor_type", json!("Qwen2VLImageProcessorFast")),
+        ("processor_class", json!("Qwen3VLProcessor")),
+        ("data_format", json!("channels_first")),
+        ("crop_size", Value::Null),
+        ("image_mean", Value::Null),
+        ("do_center_crop", Value::Null),
+        ("do_pad", json!(false)),
+        ("temporal_patch_size", json!(2)),
+        ("merge_size", json!(2)),
+    ] {
+        full[key] = value;
+    }
+    let read = |config: &Value| Preprocess::any_size(config, 32).unwrap();
+    assert_eq!(read(&full), read(&plain));
     let preprocess = Preprocess::any_size(&json!({}), 28).unwrap();
     assert_eq!(preprocess.size(1, 200).unwrap(), (28, 812));
     for (width, height) in [(0, 5), (1, 201)] {

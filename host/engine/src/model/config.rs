@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{MAX_CONTEXT, bad_config, count, rope::Rope, unsupported};
+use super::{MAX_CONTEXT, bad_config, count, flag, number, rope::Rope, unsupported};
 use crate::error::LoadError;
 
 /// The shape of a decoder.
@@ -157,7 +157,7 @@ impl Kind {
 impl DecoderConfig {
     /// Reads `raw` as transformers would: with its defaults where a key is missing.
     pub(super) fn read(kind: Kind, raw: &Value) -> Result<Self, LoadError> {
-        check_keys(kind, raw)?;
+        check_family(kind, raw)?;
         let or = |llama: usize, mistral: usize, qwen: usize| match kind {
             Kind::Llama => llama,
             Kind::Mistral => mistral,
@@ -179,10 +179,10 @@ impl DecoderConfig {
                 "{heads} heads of {head} and {key_value_heads} key-value heads do not fit together"
             )));
         }
-        if let Some(activation) = raw.get("hidden_act").and_then(Value::as_str)
+        if let Some(activation) = raw.get("hidden_act").filter(|it| !it.is_null())
             && activation != "silu"
         {
-            return Err(unsupported(&format!("hidden_act {activation:?}")));
+            return Err(unsupported(&format!("hidden_act {activation}")));
         }
         let layers = count(raw, "num_hidden_layers", 32)?;
         let places = if kind == Kind::Qwen3Vl { 128_000 } else { or(2048, 4096 * 32, 32_768) };
@@ -191,7 +191,7 @@ impl DecoderConfig {
             Kind::Qwen3Vl => Rope::read_sections(raw, head, places, 500_000.0)?,
             _ => Rope::read(raw, head, places)?,
         };
-        let attention_bias = flag(raw, "attention_bias")?;
+        let attention_bias = flag(raw, "attention_bias", false)?;
         Ok(Self {
             vocabulary: count(raw, "vocab_size", or(32_000, 32_000, 151_936))?,
             hidden,
@@ -200,11 +200,11 @@ impl DecoderConfig {
             key_value_heads,
             head,
             context: places.min(MAX_CONTEXT),
-            eps: raw.get("rms_norm_eps").and_then(Value::as_f64).unwrap_or(1e-6),
-            tied: flag(raw, "tie_word_embeddings")?,
+            eps: number(raw, "rms_norm_eps", 1e-6)?,
+            tied: flag(raw, "tie_word_embeddings", false)?,
             qkv_bias: attention_bias || kind == Kind::Qwen2,
             output_bias: attention_bias,
-            mlp_bias: flag(raw, "mlp_bias")?,
+            mlp_bias: flag(raw, "mlp_bias", false)?,
             head_norms: is_qwen3,
             windows: windows(kind, raw, layers)?,
             rope,
@@ -216,16 +216,9 @@ impl DecoderConfig {
     }
 }
 
-fn check_keys(kind: Kind, raw: &Value) -> Result<(), LoadError> {
-    for (key, value) in raw.as_object().into_iter().flatten() {
-        let known = READ.contains(&key.as_str()) || kind.own_keys().contains(&key.as_str());
-        if !known && !is_harmless(key, value) {
-            return Err(unsupported(&format!(
-                "{key} in the config.json of a {} model",
-                kind.name()
-            )));
-        }
-    }
+fn check_family(kind: Kind, raw: &Value) -> Result<(), LoadError> {
+    let what = format!("the config.json of a {} model", kind.name());
+    check_keys(raw, &[&READ, kind.own_keys()], &what)?;
     // Of the keys that only some families have, the others must not be asked for them.
     let biased = ["attention_bias", "mlp_bias"].into_iter().find(|key| {
         let has = match kind {
@@ -241,8 +234,20 @@ fn check_keys(kind: Kind, raw: &Value) -> Result<(), LoadError> {
     }
 }
 
+/// Refuses a key that may change what is computed and that nobody reads. `read` has lists of those that are read, and `what` says
+/// where `raw` stands.
+pub(super) fn check_keys(raw: &Value, read: &[&[&str]], what: &str) -> Result<(), LoadError> {
+    let is_read = |key: &str| read.iter().any(|list| list.contains(&key));
+    for (key, value) in raw.as_object().into_iter().flatten() {
+        if !is_read(key) && !is_harmless(key, value) {
+            return Err(unsupported(&format!("{key} in {what}")));
+        }
+    }
+    Ok(())
+}
+
 /// Whether a key that nothing reads changes nothing: what is off has no effect, whatever it is.
-pub(super) fn is_harmless(key: &str, value: &Value) -> bool {
+fn is_harmless(key: &str, value: &Value) -> bool {
     let off = matches!(value, Value::Null | Value::Bool(false))
         || value.as_object().is_some_and(serde_json::Map::is_empty)
         || value.as_array().is_some_and(Vec::is_empty);
@@ -258,12 +263,12 @@ fn windows(kind: Kind, raw: &Value, layers: usize) -> Result<Vec<Option<usize>>,
         Kind::Llama | Kind::Qwen3Vl => Ok(vec![None; layers]),
         Kind::Mistral => Ok(vec![window; layers]),
         Kind::Qwen2 | Kind::Qwen3 => {
-            let window =
-                window.filter(|_| raw.get("use_sliding_window") == Some(&Value::Bool(true)));
-            if let Some(types) = raw.get("layer_types").and_then(Value::as_array) {
-                if types.len() != layers {
-                    return Err(bad_config("layer_types has not one entry for each layer"));
-                }
+            let used = flag(raw, "use_sliding_window", false)?;
+            let window = window.filter(|_| used);
+            if let Some(types) = raw.get("layer_types").filter(|it| !it.is_null()) {
+                let types = types.as_array().filter(|it| it.len() == layers).ok_or_else(|| {
+                    bad_config("layer_types is no list with one entry for each layer")
+                })?;
                 let one = |kind: &Value| match kind.as_str() {
                     Some("full_attention") => Ok(None),
                     Some("sliding_attention") if window.is_some() => Ok(window),
@@ -271,21 +276,14 @@ fn windows(kind: Kind, raw: &Value, layers: usize) -> Result<Vec<Option<usize>>,
                 };
                 return types.iter().map(one).collect();
             }
-            let full = match raw.get("max_window_layers").and_then(Value::as_u64) {
-                Some(full) => usize::try_from(full).unwrap_or(usize::MAX),
-                None => 28,
+            let full = match raw.get("max_window_layers") {
+                None | Some(Value::Null) => 28,
+                Some(full) => full
+                    .as_u64()
+                    .and_then(|full| usize::try_from(full).ok())
+                    .ok_or_else(|| bad_config(format!("max_window_layers is {full}")))?,
             };
             Ok((0..layers).map(|layer| window.filter(|_| layer >= full)).collect())
-        }
-    }
-}
-
-fn flag(raw: &Value, key: &str) -> Result<bool, LoadError> {
-    match raw.get(key) {
-        None | Some(Value::Null) => Ok(false),
-        Some(Value::Bool(value)) => Ok(*value),
-        Some(other) => {
-            Err(bad_config(format!("{key} is {other}, which is neither true nor false")))
         }
     }
 }

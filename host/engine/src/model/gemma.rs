@@ -3,8 +3,11 @@
 //! That model keeps the keys and values of one text inside, so it moves one sequence on at a time, and no two share a beginning:
 //! [`Gemma::capacity`] says so, with one block as long as the context, which nobody ever fills. It is how a family comes in that
 //! the decoder here does not know: norms around one, scaled embeddings, another activation.
+//!
+//! What a config.json means is what transformers 5.23 takes it for. Versions differ in the activation: there it is the one by tanh,
+//! also where `hidden_act` says `gelu`, and `hidden_activation` is not read.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use candle_core::{DType, Device, Tensor};
 use candle_nn::{Activation, VarBuilder};
@@ -13,9 +16,11 @@ use serde_json::Value;
 
 use super::{
     AdapterInfo, Capacity, MAX_CONTEXT, Model, Parts, Run, bad_config,
-    config::is_harmless,
+    config::check_keys,
     count,
     decoder::check_tied,
+    flag, number,
+    rope::Scaling,
     unsupported,
     weights::{Tensors, check_rest},
 };
@@ -28,7 +33,7 @@ use crate::{
 const EMBEDDINGS: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 
-/// Keys of a config.json that are read.
+/// Keys of a config.json that are read, and one that transformers does not read any more.
 const READ: [&str; 17] = [
     "attention_bias",
     "head_dim",
@@ -67,20 +72,14 @@ struct Held {
 
 pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
     let config = read(parts.config)?;
-    // It makes its tables of positions in the type of its weights, where half the bits are too few.
-    let tensors = parts
-        .tensors
-        .into_iter()
-        .map(|(name, tensor)| Ok((name, tensor.to_dtype(DType::F32)?)))
-        .collect::<Result<HashMap<_, _>, LoadError>>()?;
-    let embeddings = tensors.get(EMBEDDINGS).cloned();
+    let embeddings = parts.tensors.get(EMBEDDINGS).cloned();
     let embeddings =
         embeddings.ok_or_else(|| LoadError::MissingTensor { name: EMBEDDINGS.to_owned() })?;
-    let mut tensors = Tensors(tensors);
+    let mut tensors = Tensors(parts.tensors);
     check_tied(&mut tensors, HEAD, &embeddings)?;
     let names = names(&config);
     check_rest(&tensors, |name| names.contains(name))?;
-    let weights = VarBuilder::from_tensors(tensors.0, DType::F32, parts.device);
+    let weights = VarBuilder::from_tensors(tensors.0, parts.dtype, parts.device);
     Ok(Box::new(Gemma {
         inner: gemma::Model::new(false, &config, weights)?,
         context: config.max_position_embeddings,
@@ -158,24 +157,15 @@ impl Model for Gemma {
 
 /// Reads `raw` as transformers would: with its defaults where a key is missing.
 fn read(raw: &Value) -> Result<gemma::Config, LoadError> {
-    for (key, value) in raw.as_object().into_iter().flatten() {
-        if !READ.contains(&key.as_str()) && !is_harmless(key, value) {
-            return Err(unsupported(&format!("{key} in the config.json of a gemma model")));
-        }
-    }
-    if raw.get("tie_word_embeddings") == Some(&Value::Bool(false)) {
+    check_keys(raw, &[&READ], "the config.json of a gemma model")?;
+    if !flag(raw, "tie_word_embeddings", true)? {
         return Err(unsupported("a gemma model with tie_word_embeddings false"));
     }
-    let set = |key: &str| raw.get(key).filter(|value| !value.is_null());
-    // Older files have both, and the first one overrides.
-    let activation = match set("hidden_activation").or_else(|| set("hidden_act")) {
-        None => Activation::GeluPytorchTanh,
-        Some(name) => match name.as_str() {
-            Some("gelu_pytorch_tanh") => Activation::GeluPytorchTanh,
-            Some("gelu") => Activation::Gelu,
-            _ => return Err(unsupported(&format!("hidden_act {name}"))),
-        },
-    };
+    if let Some(activation) = raw.get("hidden_act").filter(|value| !value.is_null())
+        && !["gelu", "gelu_pytorch_tanh"].map(Value::from).contains(activation)
+    {
+        return Err(unsupported(&format!("hidden_act {activation} in a gemma model")));
+    }
     let heads = count(raw, "num_attention_heads", 16)?;
     let key_value_heads = count(raw, "num_key_value_heads", 16)?;
     let head = count(raw, "head_dim", 256)?;
@@ -184,39 +174,30 @@ fn read(raw: &Value) -> Result<gemma::Config, LoadError> {
             "{heads} heads of {head} and {key_value_heads} key-value heads do not fit together"
         )));
     }
+    let context = count(raw, "max_position_embeddings", 8192)?.min(MAX_CONTEXT);
     Ok(gemma::Config {
-        attention_bias: raw.get("attention_bias") == Some(&Value::Bool(true)),
+        attention_bias: flag(raw, "attention_bias", false)?,
         head_dim: head,
-        hidden_act: Some(activation),
+        hidden_act: Some(Activation::GeluPytorchTanh),
         hidden_activation: None,
         hidden_size: count(raw, "hidden_size", 3072)?,
         intermediate_size: count(raw, "intermediate_size", 24_576)?,
         num_attention_heads: heads,
         num_hidden_layers: count(raw, "num_hidden_layers", 28)?,
         num_key_value_heads: key_value_heads,
-        rms_norm_eps: raw.get("rms_norm_eps").and_then(Value::as_f64).unwrap_or(1e-6),
-        rope_theta: theta(raw)?,
+        rms_norm_eps: number(raw, "rms_norm_eps", 1e-6)?,
+        rope_theta: theta(raw, context)?,
         vocab_size: count(raw, "vocab_size", 256_000)?,
-        max_position_embeddings: count(raw, "max_position_embeddings", 8192)?.min(MAX_CONTEXT),
+        max_position_embeddings: context,
     })
 }
 
 /// The base of its turns. Stretched positions are refused.
-fn theta(raw: &Value) -> Result<f64, LoadError> {
-    let object = |key: &str| raw.get(key).filter(|value| value.is_object());
-    let parameters = object("rope_parameters");
-    for settings in [parameters, object("rope_scaling")].into_iter().flatten() {
-        let kind = settings.get("rope_type").or_else(|| settings.get("type"));
-        if kind.is_some_and(|kind| kind != "default") {
-            return Err(unsupported(&format!("{settings} in a gemma model")));
-        }
-        let part = settings.get("partial_rotary_factor").and_then(Value::as_f64);
-        if part.is_some_and(|part| part != 1.0) {
-            return Err(unsupported("partial_rotary_factor"));
-        }
+fn theta(raw: &Value, context: usize) -> Result<f64, LoadError> {
+    match Scaling::of(raw, context, 10_000.0)? {
+        (theta, Scaling::Plain) => Ok(f64::from(theta)),
+        (_, other) => Err(unsupported(&format!("positions of a gemma model that are {other:?}"))),
     }
-    let theta = parameters.and_then(|it| it.get("rope_theta")).or_else(|| raw.get("rope_theta"));
-    Ok(theta.and_then(Value::as_f64).unwrap_or(10_000.0))
 }
 
 /// Every tensor that the model reads.

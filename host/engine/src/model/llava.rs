@@ -6,11 +6,10 @@ use serde_json::Value;
 
 use super::{
     AdapterInfo, Capacity, ImageTokens, Model, Parts, Run, VisionSpec, bad_config,
-    config::{DecoderConfig, Kind, is_harmless},
+    config::{DecoderConfig, Kind, check_keys},
     decoder::{Decoder, Place},
     linear::{Linear, Targets},
     tower::{self, Tower, TowerConfig, TowerKind},
-    unsupported,
     weights::{Tensors, check_rest},
 };
 use crate::{
@@ -59,7 +58,8 @@ pub(super) fn canonical(name: &str) -> String {
 
 pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
     let config = parts.config;
-    check_keys(config)?;
+    // One beside the configurations of tower and decoder, as those of LLaVA-NeXT, changes what is computed.
+    check_keys(config, &[&KEYS], "the config.json of a llava model")?;
     let text = text_config(config.get("text_config").unwrap_or(&Value::Null))?;
     let hidden = text.hidden;
     let vision = TowerConfig::read(config.get("vision_config").unwrap_or(&Value::Null))?;
@@ -227,16 +227,6 @@ fn feature_choice(config: &Value, layers: usize) -> Result<(usize, bool), LoadEr
         Some("full") => Ok((state, false)),
         _ => Err(bad_config(format!("vision_feature_select_strategy is {strategy}"))),
     }
-}
-
-/// A key beside the configurations of tower and decoder that changes what is computed, as those of LLaVA-NeXT do, is refused.
-fn check_keys(config: &Value) -> Result<(), LoadError> {
-    for (key, value) in config.as_object().into_iter().flatten() {
-        if !KEYS.contains(&key.as_str()) && !is_harmless(key, value) {
-            return Err(unsupported(&format!("{key} in the config.json of a llava model")));
-        }
-    }
-    Ok(())
 }
 
 fn image_token(config: &Value) -> Result<u32, LoadError> {

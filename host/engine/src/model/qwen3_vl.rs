@@ -4,18 +4,15 @@
 mod shape;
 mod tower;
 
-use std::collections::HashMap;
-
 use candle_core::{DType, Device, Tensor};
 use serde_json::Value;
 
 use self::{shape::Shape, tower::Tower};
 use super::{
     AdapterInfo, Capacity, ImageTokens, Model, Parts, Run, VisionSpec, bad_config,
-    config::{DecoderConfig, Kind, is_harmless},
+    config::{DecoderConfig, Kind, check_keys},
     decoder::{Decoder, Place},
-    unsupported,
-    weights::Tensors,
+    weights::{Tensors, check_rest},
 };
 use crate::{
     adapter::{AdapterError, AdapterLoadError},
@@ -66,7 +63,7 @@ pub(super) struct Qwen3Vl {
 impl Qwen3Vl {
     pub(super) fn new(parts: Parts<'_>) -> Result<Self, LoadError> {
         let config = parts.config;
-        check_keys(config)?;
+        check_keys(config, &[&READ], "the config.json of a qwen3_vl model")?;
         let text = text_config(config)?;
         let vision = config.get("vision_config").filter(|it| it.is_object());
         let shape = Shape::read(vision.ok_or_else(|| bad_config("it has no vision_config"))?)?;
@@ -81,16 +78,20 @@ impl Qwen3Vl {
                 "deepstack_visual_indexes has more entries than the decoder has layers",
             ));
         }
+        let preprocess = preprocess(parts.files, &shape)?;
         let spec = VisionSpec {
             image_token: image_token(config)?,
             tokens: ImageTokens::Squares(shape.square()),
-            preprocess: preprocess(parts.files, &shape)?,
+            preprocess: match parts.image_tokens {
+                Some(tokens) => preprocess.limited(tokens),
+                None => preprocess,
+            },
         };
         let place = Place { device: parts.device, dtype: parts.dtype, cache: parts.cache };
         let mut tensors = Tensors(parts.tensors);
         let decoder = Decoder::new(text, &mut tensors, &format!("{DECODER}."), place)?;
         let tower = Tower::new(shape, &mut tensors, &format!("{TOWER}."))?;
-        check_rest(&tensors.0)?;
+        check_rest(&tensors, |_| false)?;
         Ok(Self { tower, decoder, spec, device: parts.device.clone(), dtype: parts.dtype })
     }
 
@@ -161,15 +162,6 @@ impl Model for Qwen3Vl {
     }
 }
 
-fn check_keys(config: &Value) -> Result<(), LoadError> {
-    for (key, value) in config.as_object().into_iter().flatten() {
-        if !READ.contains(&key.as_str()) && !is_harmless(key, value) {
-            return Err(unsupported(&format!("{key} in the config.json of a qwen3_vl model")));
-        }
-    }
-    Ok(())
-}
-
 fn text_config(config: &Value) -> Result<DecoderConfig, LoadError> {
     let raw = config.get("text_config").filter(|it| it.is_object());
     let raw = raw.ok_or_else(|| bad_config("it has no text_config"))?;
@@ -224,15 +216,4 @@ fn preprocess(files: &Files, shape: &Shape) -> Result<Preprocess, LoadError> {
         }
     }
     Preprocess::any_size(config, shape.square())
-}
-
-/// A tensor of the tower that nothing read means that it is not the tower of config.json.
-fn check_rest(rest: &HashMap<String, Tensor>) -> Result<(), LoadError> {
-    match rest.keys().filter(|name| name.starts_with("visual.")).min() {
-        None => Ok(()),
-        Some(name) => Err(LoadError::Unsupported {
-            feature: format!("tensor {name}"),
-            instead: "the tower in vision_config has no such part",
-        }),
-    }
 }

@@ -1,9 +1,9 @@
 //! Rotary positions: how far each pair of numbers of a head turns at each place.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
-    bad_config,
+    bad_config, flag, number,
     places::{Axis, Sections},
     unsupported,
 };
@@ -33,17 +33,7 @@ impl Rope {
     /// From a config.json: transformers 5 puts everything into `rope_parameters`; older versions write `rope_theta` and
     /// `rope_scaling`.
     pub(super) fn read(raw: &Value, head: usize, context: usize) -> Result<Self, LoadError> {
-        let object = |key: &str| raw.get(key).filter(|value| value.is_object());
-        let parameters = object("rope_parameters");
-        let theta = parameters
-            .and_then(|parameters| parameters.get("rope_theta"))
-            .or_else(|| raw.get("rope_theta"))
-            .and_then(Value::as_f64)
-            .unwrap_or(10_000.0) as f32;
-        let scaling = match parameters.or_else(|| object("rope_scaling")) {
-            Some(scaling) => Scaling::read(scaling, context)?,
-            None => Scaling::Plain,
-        };
+        let (theta, scaling) = Scaling::of(raw, context, 10_000.0)?;
         Ok(Self::new(theta, scaling, head))
     }
 
@@ -55,20 +45,11 @@ impl Rope {
         context: usize,
         theta: f64,
     ) -> Result<Self, LoadError> {
-        let mut rest = raw.as_object().cloned().unwrap_or_default();
-        let named = |key: &&str| raw.get(*key).is_some_and(Value::is_object);
-        let key = ["rope_parameters", "rope_scaling"].into_iter().find(named);
-        let mut object = key.and_then(|key| rest.remove(key)).unwrap_or_default();
-        let sections = Sections::read(&mut object, head / 2)?;
-        let own = object.as_object_mut().and_then(|object| object.remove("rope_theta"));
-        let given = own.and_then(|theta| theta.as_f64());
-        let given = given.or_else(|| raw.get("rope_theta")?.as_f64());
-        rest.insert("rope_theta".to_owned(), given.unwrap_or(theta).into());
-        if let Some(key) = key {
-            rest.insert(key.to_owned(), object);
-        }
-        let rest = Value::Object(rest);
-        Ok(Self { axes: Some(sections.axes()), ..Self::read(&rest, head, context)? })
+        let mut settings = settings(raw)?.cloned().unwrap_or_default();
+        let sections = Sections::read(&mut settings, head / 2)?;
+        let rest = json!({"rope_theta": raw.get("rope_theta"), "rope_parameters": settings});
+        let (theta, scaling) = Scaling::of(&rest, context, theta)?;
+        Ok(Self { axes: Some(sections.axes()), ..Self::new(theta, scaling, head) })
     }
 
     /// `theta` is the base of the turns of a head with `head` numbers.
@@ -146,12 +127,24 @@ impl Scaling {
         longer(factor, 1.0)
     }
 
+    /// What a config.json says of its turns, with their base: `theta` where it says nothing.
+    pub(super) fn of(raw: &Value, context: usize, theta: f64) -> Result<(f32, Self), LoadError> {
+        let theta = number(raw, "rope_theta", theta)?;
+        let Some(settings) = settings(raw)? else { return Ok((theta as f32, Self::Plain)) };
+        Ok((number(settings, "rope_theta", theta)? as f32, Self::read(settings, context)?))
+    }
+
     fn read(raw: &Value, context: usize) -> Result<Self, LoadError> {
-        if raw.get("partial_rotary_factor").and_then(Value::as_f64).unwrap_or(1.0) != 1.0 {
+        if number(raw, "partial_rotary_factor", 1.0)? != 1.0 {
             return Err(unsupported("partial_rotary_factor"));
         }
-        let kind = raw.get("rope_type").or_else(|| raw.get("type")).and_then(Value::as_str);
-        let kind = kind.unwrap_or("default");
+        let set = |key: &str| raw.get(key).filter(|value| !value.is_null());
+        let kind = match set("rope_type").or_else(|| set("type")) {
+            None => "default",
+            Some(kind) => kind
+                .as_str()
+                .ok_or_else(|| bad_config(format!("rope_type is {kind}, which is no text")))?,
+        };
         let known: &[&str] = match kind {
             "default" => &[],
             "linear" => &["factor"],
@@ -180,9 +173,13 @@ impl Scaling {
                 return Err(bad_config(format!("{kind} positions have no {key}")));
             }
         }
-        let optional = |key: &str| raw.get(key).and_then(Value::as_f64).map(|value| value as f32);
-        let number = |key: &str| {
-            optional(key)
+        let optional = |key: &str| -> Result<Option<f32>, LoadError> {
+            let Some(value) = set(key) else { return Ok(None) };
+            let found = value.as_f64().map(|value| value as f32);
+            found.map(Some).ok_or_else(|| bad_config(format!("{key} is {value}, no number")))
+        };
+        let number = |key: &str| -> Result<f32, LoadError> {
+            optional(key)?
                 .filter(|value| *value > 0.0)
                 .ok_or_else(|| bad_config(format!("{kind} positions need {key}")))
         };
@@ -196,7 +193,7 @@ impl Scaling {
             },
             "yarn" => {
                 let factor = number("factor")?;
-                let implied = match (optional("mscale"), optional("mscale_all_dim")) {
+                let implied = match (optional("mscale")?, optional("mscale_all_dim")?) {
                     (Some(one), Some(all)) if one != 0.0 && all != 0.0 => {
                         longer(factor, one) / longer(factor, all)
                     }
@@ -204,17 +201,36 @@ impl Scaling {
                 };
                 Self::Yarn {
                     factor,
-                    attention: optional("attention_factor").unwrap_or(implied),
-                    fast: optional("beta_fast").unwrap_or(32.0),
-                    slow: optional("beta_slow").unwrap_or(1.0),
-                    original: optional("original_max_position_embeddings")
+                    attention: optional("attention_factor")?.unwrap_or(implied),
+                    fast: optional("beta_fast")?.unwrap_or(32.0),
+                    slow: optional("beta_slow")?.unwrap_or(1.0),
+                    original: optional("original_max_position_embeddings")?
                         .unwrap_or(context as f32),
-                    truncate: raw.get("truncate").and_then(Value::as_bool).unwrap_or(true),
+                    truncate: flag(raw, "truncate", true)?,
                 }
             }
             _ => Self::Plain,
         })
     }
+}
+
+/// `rope_parameters` or, in older files, `rope_scaling`. What both say has to be the same: versions differ on which of them wins.
+fn settings(raw: &Value) -> Result<Option<&Value>, LoadError> {
+    let mut found = None;
+    for key in ["rope_parameters", "rope_scaling"] {
+        let Some(value) = raw.get(key).filter(|value| !value.is_null()) else { continue };
+        let Some(object) = value.as_object() else {
+            return Err(bad_config(format!("{key} is {value}, which is no object")));
+        };
+        if object.is_empty() {
+            continue;
+        }
+        if found.is_some_and(|other| other != value) {
+            return Err(unsupported("rope_scaling beside another rope_parameters"));
+        }
+        found = Some(value);
+    }
+    Ok(found)
 }
 
 fn longer(scale: f32, by: f32) -> f32 {

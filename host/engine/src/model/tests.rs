@@ -489,7 +489,7 @@ fn parts<'a>(config: &'a Value, files: &'a Files, rename: impl Fn(&str) -> Strin
         .map(|(name, tensor)| (rename(&name), tensor))
         .collect();
     let (device, dtype, cache) = (&Device::Cpu, DType::F32, CacheSize::Bytes(1 << 24));
-    Parts { config, files, tensors, device, dtype, cache }
+    Parts { config, files, tensors, device, dtype, cache, image_tokens: None }
 }
 
 #[test]
@@ -755,6 +755,26 @@ fn a_config_means_what_transformers_takes_it_for() {
             Kind::Llama,
             json!({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}),
         ),
+        (Kind::Llama, json!({"rope_parameters": {"rope_type": 3}})),
+        (Kind::Llama, json!({"rope_parameters": {"rope_theta": "1e6"}})),
+        (Kind::Llama, json!({"rope_parameters": {"rope_theta": -1.0}})),
+        (Kind::Llama, json!({"rope_parameters": {"partial_rotary_factor": "half"}})),
+        (Kind::Llama, json!({"rope_parameters": "default"})),
+        (Kind::Llama, json!({"rope_scaling": {"type": "linear", "factor": 2.0}})),
+        (
+            Kind::Llama,
+            json!({"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "beta_fast": "32"}}),
+        ),
+        (
+            Kind::Llama,
+            json!({"rope_parameters": {"rope_type": "yarn", "factor": 2.0, "truncate": 0}}),
+        ),
+        (Kind::Llama, json!({"rope_parameters": null, "rope_theta": true})),
+        (Kind::Llama, json!({"rms_norm_eps": "1e-6"})),
+        (Kind::Llama, json!({"hidden_act": 3})),
+        (Kind::Qwen2, json!({"use_sliding_window": "yes"})),
+        (Kind::Qwen2, json!({"max_window_layers": "all"})),
+        (Kind::Qwen2, json!({"layer_types": "full_attention"})),
         (Kind::Llama, json!({"head_dim": 15})),
         (Kind::Llama, json!({"attention_bias": "yes"})),
         (Kind::Mistral, json!({"attention_bias": true})),
@@ -889,6 +909,30 @@ fn gemma_says_what_the_reference_says_one_text_at_a_time() {
 }
 
 #[test]
+fn the_activation_of_gemma_is_that_of_transformers_5() {
+    let golden = golden("gemma", "base");
+    for changes in [
+        json!({"hidden_act": "gelu"}),
+        json!({"hidden_act": null}),
+        json!({"hidden_act": "gelu", "hidden_activation": "gelu_pytorch_tanh"}),
+        json!({"hidden_act": "gelu_pytorch_tanh", "hidden_activation": "gelu"}),
+    ] {
+        let mut raw = json_file("gemma", "config.json");
+        for (key, value) in changes.as_object().unwrap() {
+            raw[key.as_str()] = value.clone();
+        }
+        let files = Files::Folder(folder("gemma"));
+        let parts = parts(&raw, &files, str::to_owned);
+        let mut model = (family(&raw).unwrap().build)(parts).unwrap();
+        for golden in &golden {
+            let mut text = Text::new(&golden.prompt, 0);
+            say(model.as_mut(), &mut text, golden.tokens.len());
+            golden.check(&text, &changes.to_string());
+        }
+    }
+}
+
+#[test]
 fn a_gemma_that_would_be_misread_is_refused() {
     let build = |changes: &Value, tensor: Option<&str>| {
         let mut raw = json_file("gemma", "config.json");
@@ -913,11 +957,19 @@ fn a_gemma_that_would_be_misread_is_refused() {
     }
     for (changes, tensor) in [
         (json!({"hidden_act": "silu"}), None),
+        (json!({"hidden_act": "silu", "hidden_activation": "gelu_pytorch_tanh"}), None),
         (json!({"tie_word_embeddings": false}), None),
         (json!({"use_bidirectional_attention": true}), None),
         (json!({"final_logit_softcapping": 30.0}), None),
         (json!({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}), None),
+        (json!({"rope_parameters": {"rope_theta": 1e4, "factor": 2.0}}), None),
+        (json!({"rope_parameters": {"rope_theta": "1e4"}}), None),
+        (json!({"rope_parameters": 7}), None),
+        (json!({"rope_parameters": null, "rope_theta": "1e4"}), None),
         (json!({"rope_scaling": {"type": "yarn", "factor": 2.0}}), None),
+        (json!({"rms_norm_eps": "1e-6"}), None),
+        (json!({"attention_bias": "yes"}), None),
+        (json!({"tie_word_embeddings": 1}), None),
         (json!({"num_key_value_heads": 3}), None),
         (json!({"num_hidden_layers": 1}), None),
         (json!({"num_hidden_layers": 3}), None),

@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::{
     bad_config,
-    config::is_harmless,
+    config::check_keys,
     count,
     linear::{Linear, Targets},
-    unsupported,
+    number, unsupported,
     weights::{Matrix, Weights},
 };
 use crate::error::LoadError;
@@ -89,14 +89,9 @@ impl TowerConfig {
                 });
             }
         };
-        check_keys(raw)?;
+        check_keys(raw, &[&READ, &IGNORED], "vision_config")?;
         let activation = Activation::read(raw, activation)?;
-        let eps = match raw.get("layer_norm_eps") {
-            None | Some(Value::Null) => eps,
-            Some(value) => value
-                .as_f64()
-                .ok_or_else(|| bad_config(format!("layer_norm_eps is {value}, no number")))?,
-        };
+        let eps = number(raw, "layer_norm_eps", eps)?;
         let config = Self {
             kind,
             hidden: count(raw, "hidden_size", 768)?,
@@ -127,16 +122,6 @@ impl TowerConfig {
     pub(super) fn rows(&self) -> usize {
         self.grid().pow(2) + usize::from(self.kind == TowerKind::Clip)
     }
-}
-
-fn check_keys(raw: &Value) -> Result<(), LoadError> {
-    for (key, value) in raw.as_object().into_iter().flatten() {
-        let known = READ.contains(&key.as_str()) || IGNORED.contains(&key.as_str());
-        if !known && !is_harmless(key, value) {
-            return Err(unsupported(&format!("{key} in vision_config")));
-        }
-    }
-    Ok(())
 }
 
 /// Whether a tower of this kind goes without a tensor, named as inside the tower. Any other one that nothing reads means that it is

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
+use ::image::RgbImage;
 use candle_core::Tensor;
 
 use super::{
@@ -121,15 +122,29 @@ impl Generation {
         self.output_tokens
     }
 
-    /// The images of a part that the model has not seen yet, for it to look at.
-    pub(crate) fn unseen(
-        &mut self,
-        part: &Part,
-    ) -> impl Iterator<Item = (&Tensor, &mut Option<Tensor>)> {
-        self.views
-            .iter_mut()
-            .filter(|it| it.features.is_none() && it.rows(part).is_some())
-            .map(|it| (&it.picture.pixels, &mut it.features))
+    /// Whether there are images of a part that the model has not looked at.
+    pub(crate) fn has_unseen(&self, part: &Part) -> bool {
+        self.views.iter().any(|it| it.is_unseen(part))
+    }
+
+    /// The first of them, and where to put what the model sees.
+    pub(crate) fn unseen(&mut self, part: &Part) -> Option<(&RgbImage, &mut Option<Tensor>)> {
+        let view = self.views.iter_mut().find(|it| it.is_unseen(part))?;
+        Some((&view.picture.pixels.image, &mut view.features))
+    }
+
+    /// A part is computed. What the model saw in images that end there is not needed any more; should they have to be computed
+    /// again, it looks again.
+    pub(crate) fn computed(&mut self, part: &Part) {
+        for view in self.views.iter_mut().filter(|it| it.picture.mark.end() <= part.to) {
+            view.features = None;
+        }
+    }
+
+    /// How many images the model has looked at that are not computed.
+    #[cfg(test)]
+    pub(crate) fn seen(&self) -> usize {
+        self.views.iter().filter(|it| it.features.is_some()).count()
     }
 
     /// Where in a part which rows of which image stand.
@@ -162,10 +177,6 @@ impl Generation {
             let timings = self.timings(now);
             let span = &self.ticket.job.span;
             events::first_token(span, timings.queue, timings.prefill, self.cached_tokens);
-            // Should the prompt have to be computed again, the model looks again.
-            for view in &mut self.views {
-                view.features = None;
-            }
         }
         let tokenizer = self.prompter.tokenizer();
         if tokenizer.is_eos(chosen.token) && !self.ticket.job.sampling.ignore_eos {
@@ -251,6 +262,10 @@ impl Generation {
 }
 
 impl View {
+    fn is_unseen(&self, part: &Part) -> bool {
+        self.features.is_none() && self.rows(part).is_some()
+    }
+
     /// The rows of the image that stand in a part.
     fn rows(&self, part: &Part) -> Option<(usize, usize)> {
         let mark = &self.picture.mark;

@@ -19,7 +19,8 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
-    fn end(&self) -> usize {
+    /// The first token after it.
+    pub(crate) fn end(&self) -> usize {
         self.at + self.tokens
     }
 }

@@ -11,12 +11,12 @@ use std::{
     time::Instant,
 };
 
-use candle_core::Tensor;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{
     Message, panic_text,
-    prefix::{Mark, image_digest},
+    pictures::{Pixels, Shelf},
+    prefix::Mark,
     served::Served,
 };
 use crate::{
@@ -83,8 +83,7 @@ pub(crate) struct Ready {
 pub(crate) struct Picture {
     pub(crate) mark: Mark,
     pub(crate) area: Area,
-    /// On the CPU.
-    pub(crate) pixels: Tensor,
+    pub(crate) pixels: Arc<Pixels>,
 }
 
 /// What prompts are made for.
@@ -95,12 +94,14 @@ pub(crate) struct Reader {
     pub(crate) context: usize,
     /// How many tokens the model knows: a tokenizer may know more.
     pub(crate) vocabulary: usize,
+    /// Images of jobs that are not over.
+    pub(crate) shelf: Shelf,
 }
 
 impl Reader {
     /// Makes jobs ready in the order in which they came, until no more can come.
     pub(crate) fn start(
-        self,
+        mut self,
         engine: usize,
         tickets: Receiver<Ticket>,
         ready: Sender<Message>,
@@ -126,7 +127,7 @@ impl Reader {
             .map_err(|error| LoadError::Thread(error.to_string()))
     }
 
-    pub(crate) fn read(&self, job: &Job) -> Result<Ready, EngineError> {
+    pub(crate) fn read(&mut self, job: &Job) -> Result<Ready, EngineError> {
         let vision = self.vision.as_ref();
         let encoded = self.prompter.encode_prompt(&job.prompt, vision, self.context)?;
         let image_token = vision.map(|it| it.image_token);
@@ -138,10 +139,13 @@ impl Reader {
                 let at = encoded.tokens[from..].iter().position(|it| *it == vision.image_token);
                 let at = from
                     + at.ok_or_else(|| EngineError::Internal("an image has no place".into()))?;
-                let mark = Mark { at, tokens: extent.tokens(), digest: image_digest(image) };
+                let digest = self.shelf.digest(image);
+                let mark = Mark { at, tokens: extent.tokens(), digest };
                 let area = Area { at, extent: *extent };
                 from = area.end();
-                pictures.push(Picture { mark, area, pixels: vision.preprocess.apply(image)? });
+                let size = vision.preprocess.size(image.width(), image.height())?;
+                let pixels = self.shelf.take(digest, size, || vision.preprocess.fit(image))?;
+                pictures.push(Picture { mark, area, pixels });
             }
         }
         let mask = match &job.constraint {

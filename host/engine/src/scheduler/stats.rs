@@ -17,7 +17,11 @@ pub struct Stats {
     pub running: usize,
     /// Jobs that wait for the first time, and those that wait again because their blocks were needed.
     pub waiting: usize,
+    /// Most jobs of a step, each of which may have an adapter of its own.
+    pub sequences: usize,
     pub blocks: usize,
+    /// Tokens that one of them holds.
+    pub block_tokens: usize,
     /// Blocks that can be had, those with the beginnings of earlier texts included.
     pub free_blocks: usize,
     /// Tokens of prompts, and those of them that were found in the cache.
@@ -29,9 +33,38 @@ pub struct Stats {
     /// Tokens that were chosen.
     pub output_tokens: u64,
     pub steps: u64,
+    pub step_tokens: StepTokens,
     /// Time in steps, and the part of it in the model's forward pass.
     pub busy: Duration,
     pub forward: Duration,
+}
+
+/// How many tokens steps had: those of prompts that were computed, and those that were chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StepTokens {
+    /// Steps by [`Self::BOUNDS`], each counted once; last those over all bounds.
+    pub counts: [u64; StepTokens::BOUNDS.len() + 1],
+    pub sum: u64,
+}
+
+impl StepTokens {
+    /// As vLLM has them.
+    pub const BOUNDS: [u64; 13] = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384];
+
+    /// Those of two engines.
+    fn and(mut self, other: Self) -> Self {
+        self.counts.iter_mut().zip(other.counts).for_each(|(it, more)| *it += more);
+        Self { sum: self.sum + other.sum, ..self }
+    }
+
+    /// `all` are the tokens of all steps up to now; a step without any is none.
+    pub(crate) fn reach(&mut self, all: u64) {
+        let tokens = all.saturating_sub(self.sum);
+        if tokens > 0 {
+            self.counts[Self::BOUNDS.partition_point(|it| *it < tokens)] += 1;
+            self.sum = all;
+        }
+    }
 }
 
 impl Stats {
@@ -55,6 +88,10 @@ impl Stats {
             steps: self.steps + other.steps,
             busy: self.busy + other.busy,
             forward: self.forward + other.forward,
+            step_tokens: self.step_tokens.and(other.step_tokens),
+            // All are the same.
+            block_tokens: self.block_tokens.max(other.block_tokens),
+            sequences: self.sequences.max(other.sequences),
         }
     }
 }
@@ -123,6 +160,17 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_are_counted_by_their_tokens() {
+        let mut steps = StepTokens::default();
+        for all in [0, 1, 1, 10, 20_000] {
+            steps.reach(all);
+        }
+        let at = |tokens: u64| steps.counts[StepTokens::BOUNDS.partition_point(|it| *it < tokens)];
+        assert_eq!((at(1), at(9), at(16_385)), (1, 1, 1));
+        assert_eq!((steps.counts.iter().sum::<u64>(), steps.sum), (3, 20_000));
+    }
 
     #[test]
     fn a_line_is_due_every_ten_seconds_and_tells_of_them_only() {

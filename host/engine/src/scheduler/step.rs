@@ -53,27 +53,39 @@ impl Scheduler {
         }
     }
 
-    /// Has the model look at the images that come next. Returns the parts that can be computed.
+    /// Has the model look at one image of those that come next. Returns the parts that can be computed: those with none left.
+    ///
+    /// An image takes long, so there is a step of everyone else between two of them, and a job whose client has gone or whose time is
+    /// over ends before the next.
     fn look(&mut self, mut parts: Vec<Part>) -> Vec<Part> {
-        let mut failed = Vec::new();
-        for part in &parts {
-            let Some(job) = self.jobs.get_mut(&part.number) else { continue };
-            for (pixels, features) in job.unseen(part) {
-                match guarded(|| self.model.look(pixels)) {
-                    Ok(seen) => *features = Some(seen),
-                    Err(error) => {
-                        failed.push((part.number, error));
-                        break;
-                    }
-                }
-            }
+        let has_unseen =
+            |it: &Part| self.jobs.get(&it.number).is_some_and(|job| job.has_unseen(it));
+        let next = parts.iter().copied().find(has_unseen);
+        if let Some(part) = next
+            && let Err(error) = self.look_at(&part)
+        {
+            parts.retain(|it| it.number != part.number);
+            self.say_out_of_memory(part.number, &error, 0);
+            self.end(part.number, error.into());
         }
-        for (number, error) in failed {
-            parts.retain(|it| it.number != number);
-            self.say_out_of_memory(number, &error, 0);
-            self.end(number, error.into());
-        }
+        parts.retain(|it| self.jobs.get(&it.number).is_none_or(|job| !job.has_unseen(it)));
         parts
+    }
+
+    /// Has the model look at the first image of a part that it has not seen.
+    fn look_at(&mut self, part: &Part) -> Result<(), EngineError> {
+        let unseen = self.jobs.get_mut(&part.number).and_then(|it| it.unseen(part));
+        let Some((image, features)) = unseen else { return Ok(()) };
+        let model = &mut self.model;
+        let seen = guarded(|| {
+            let vision = model.vision();
+            let vision =
+                vision.ok_or_else(|| EngineError::Internal("the model is blind".into()))?;
+            let pixels = vision.preprocess.tensor(image)?;
+            model.look(&pixels)
+        })?;
+        *features = Some(seen);
+        Ok(())
     }
 
     /// The logits of each part that is its sequence's last.
@@ -125,6 +137,11 @@ impl Scheduler {
         let vocabulary = rows.len() / wanted.max(1);
         let mut rows = rows.chunks_exact(vocabulary.max(1));
         let mut answers = 0;
+        for part in parts {
+            if let Some(job) = self.jobs.get_mut(&part.number) {
+                job.computed(part);
+            }
+        }
         for part in parts.iter().filter(|it| it.last) {
             let row = rows.next().unwrap_or_default();
             let Some(job) = self.jobs.get_mut(&part.number) else { continue };
@@ -165,6 +182,7 @@ impl Scheduler {
 
     pub(super) fn count(&mut self) {
         let counts = self.batcher.counts();
+        self.stats.step_tokens.reach(self.stats.prompt_tokens + self.stats.output_tokens);
         self.stats = Stats {
             running: self.batcher.running(),
             waiting: self.batcher.waiting(),

@@ -6,6 +6,7 @@ mod embeds;
 mod failures;
 mod fleet;
 mod mixes;
+mod pictures;
 
 use std::{path::Path, sync::Arc, time::Instant};
 
@@ -97,7 +98,10 @@ struct Rig {
 
 impl Rig {
     fn new(setting: Setting, change: impl FnOnce(&mut Config)) -> Self {
-        let scheduler = scheduler(setting, &changed(change));
+        Self::of(scheduler(setting, &changed(change)))
+    }
+
+    fn of(scheduler: Scheduler) -> Self {
         let reader = scheduler.reader();
         Self { scheduler, reader, submitted: 0 }
     }
@@ -357,5 +361,8 @@ fn counts_are_those_of_the_jobs() {
     assert_eq!(stats.prompt_tokens, (sums.0 - sums.1) as u64);
     assert_eq!(stats.output_tokens, sums.2 as u64);
     assert!(sums.1 > 0 && stats.steps >= 27);
+    assert_eq!(stats.step_tokens.sum, stats.prompt_tokens + stats.output_tokens);
+    let steps: u64 = stats.step_tokens.counts.iter().sum();
+    assert!((27..=stats.steps).contains(&steps), "{stats:?}");
     assert_eq!((stats.running, stats.waiting), (0, 0));
 }

@@ -17,8 +17,8 @@ pub(super) enum Kind {
 pub(super) struct Asked {
     pub(super) model: Option<String>,
     pub(super) stream: bool,
-    /// Whether two upstreams may work at it: not if they would keep the answer.
-    pub(super) repeatable: bool,
+    /// The answer is to be kept.
+    pub(super) store: bool,
     /// All text of all messages, joined by line ends.
     pub(super) prompt: String,
     pub(super) messages: usize,
@@ -49,7 +49,7 @@ impl Asked {
         Self {
             model: map.get("model").and_then(Value::as_str).map(str::to_owned),
             stream: flag("stream"),
-            repeatable: !flag("store"),
+            store: flag("store"),
             prompt: texts.all.join("\n"),
             messages,
             images: texts.images,
@@ -229,11 +229,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_by_an_upstream_is_not_asked_for_twice() {
+    fn flags_and_names_are_read_and_nonsense_is_skipped() {
         let asked = read(Kind::Chat, &json!({"store": true, "stream": true, "model": "m", "n": 2}));
-        assert!(!asked.repeatable && asked.stream && asked.has_choices);
+        assert!(asked.store && asked.stream && asked.has_choices);
         assert_eq!(asked.model.as_deref(), Some("m"));
         let asked = read(Kind::Chat, &json!({"store": false, "n": 1, "model": 7}));
-        assert!(asked.repeatable && !asked.stream && !asked.has_choices && asked.model.is_none());
+        assert!(!asked.store && !asked.stream && !asked.has_choices && asked.model.is_none());
+        assert!(!read(Kind::Chat, &json!({"store": 1})).store);
     }
 }

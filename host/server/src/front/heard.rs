@@ -3,7 +3,10 @@
 
 use serde_json::{Value, json};
 
-use crate::request_log::Spoken;
+use crate::{
+    chat::message::Call,
+    request_log::{Spoken, StoredChoice},
+};
 
 /// 8 MiB of text, tool calls included: over a million tokens. What is longer is counted and cut.
 const TEXT_MAX: usize = 8 << 20;
@@ -22,7 +25,11 @@ pub(super) struct Heard {
     /// All characters of text, those that were cut as well.
     chars: u64,
     chars_cut: u64,
+    /// Something of it is not kept here: text, calls, or whole choices.
+    pub(super) is_cut: bool,
     pub(super) id: Option<String>,
+    /// Unix seconds.
+    pub(super) created: Option<u64>,
     pub(super) model: Option<String>,
     pub(super) finish_reason: Option<&'static str>,
     pub(super) input_tokens: Option<u64>,
@@ -35,10 +42,12 @@ pub(super) struct Heard {
 struct Choice {
     text: String,
     calls: Vec<ToolCall>,
+    reason: Option<&'static str>,
 }
 
 #[derive(Debug, Default)]
 struct ToolCall {
+    id: String,
     name: String,
     arguments: String,
 }
@@ -54,6 +63,7 @@ impl Heard {
         if self.model.is_none() {
             self.model = text("model").map(str::to_owned);
         }
+        self.created = self.created.or_else(|| value.get("created")?.as_u64());
         if let Some(usage) = value.get("usage").filter(|it| it.is_object()) {
             let tokens = |name: &str| usage.get(name).and_then(Value::as_u64);
             self.input_tokens = tokens("prompt_tokens").or(self.input_tokens);
@@ -72,7 +82,11 @@ impl Heard {
 
     fn choice(&mut self, index: usize, choice: &Value, fresh: &mut String) {
         if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
-            self.finish_reason = Some(known_reason(reason));
+            let reason = Some(known_reason(reason));
+            self.finish_reason = reason;
+            if let Some(choice) = self.part(index) {
+                choice.reason = reason;
+            }
         }
         let said = choice.get("delta").or_else(|| choice.get("message")).unwrap_or(choice);
         let text = ["content", "refusal", "text"].iter().find_map(|it| said.get(*it)?.as_str());
@@ -107,19 +121,26 @@ impl Heard {
         let text = |name: &str| function.get(name).and_then(Value::as_str).unwrap_or_default();
         let (name, arguments) = (self.room_for(text("name")), text("arguments"));
         let arguments = self.room_for(arguments);
-        let Some(choice) = self.part(index) else { return };
+        let id = call.get("id").and_then(Value::as_str).filter(|it| is_id(it));
         if place >= PARTS_MAX {
+            self.is_cut = true;
             return;
         }
+        let Some(choice) = self.part(index) else { return };
         if choice.calls.len() <= place {
             choice.calls.resize_with(place + 1, ToolCall::default);
         }
-        choice.calls[place].name.push_str(name);
-        choice.calls[place].arguments.push_str(arguments);
+        let call = &mut choice.calls[place];
+        if call.id.is_empty() {
+            call.id.push_str(id.unwrap_or_default());
+        }
+        call.name.push_str(name);
+        call.arguments.push_str(arguments);
     }
 
     fn part(&mut self, index: usize) -> Option<&mut Choice> {
         if index >= PARTS_MAX {
+            self.is_cut = true;
             return None;
         }
         if self.choices.len() <= index {
@@ -132,6 +153,7 @@ impl Heard {
     fn room_for<'a>(&mut self, text: &'a str) -> &'a str {
         let end = text.floor_char_boundary(TEXT_MAX.saturating_sub(self.bytes));
         self.bytes += end;
+        self.is_cut |= end < text.len();
         &text[..end]
     }
 
@@ -159,6 +181,28 @@ impl Heard {
             .map(|it| json!({"name": it.name, "arguments": it.arguments}))
             .collect();
         (!calls.is_empty()).then(|| Value::Array(calls).to_string())
+    }
+
+    /// Whether there is an answer at all.
+    pub(super) fn has_choices(&self) -> bool {
+        !self.choices.is_empty()
+    }
+
+    /// All choices as they are stored; none when something of them is not kept here.
+    pub(super) fn stored(&self) -> Option<Vec<StoredChoice>> {
+        let call = |ToolCall { id, name, arguments }: &ToolCall| Call {
+            id: id.clone(),
+            name: name.clone(),
+            arguments: arguments.clone(),
+        };
+        let choice = |(index, it): (usize, &Choice)| StoredChoice {
+            index,
+            // Some servers don't say why they ended.
+            finish_reason: it.reason.unwrap_or("other"),
+            content: (it.calls.is_empty() || !it.text.is_empty()).then(|| it.text.clone()),
+            calls: it.calls.iter().map(call).collect(),
+        };
+        (!self.is_cut).then(|| self.choices.iter().enumerate().map(choice).collect())
     }
 
     pub(super) fn spoken<'a>(&self, text: &'a str, tool_calls: Option<&'a str>) -> Spoken<'a> {
@@ -233,6 +277,10 @@ mod tests {
             assert_eq!((heard.input_tokens, heard.output_tokens), (Some(3), Some(2)));
             assert_eq!(heard.id.as_deref(), Some("chatcmpl-1"));
             assert_eq!(heard.tool_calls(), None);
+            let stored = heard.stored().unwrap();
+            let [choice] = stored.as_slice() else { panic!("{stored:?}") };
+            assert_eq!((choice.index, choice.finish_reason), (0, "stop"));
+            assert_eq!((choice.content.as_deref(), choice.calls.len()), (Some("안녕"), 0));
         }
     }
 
@@ -244,20 +292,29 @@ mod tests {
         assert_eq!(heard.take(&delta(0, "b")), "b");
         assert_eq!(heard.take(&delta(4000, "far")), "");
         assert_eq!(heard.text(), "ab\nx…(+3)");
+        // It is not whole.
+        assert!(heard.stored().is_none());
     }
 
     #[test]
     fn tool_calls_are_put_together() {
         let call = |value: Value| json!({"choices": [{"delta": {"tool_calls": [value]}}]});
-        let heard = heard(&[
+        let mut heard = heard(&[
             call(json!({"index": 0, "id": "c", "function": {"name": "weather", "arguments": ""}})),
             call(json!({"index": 0, "function": {"arguments": "{\"city\":"}})),
             call(json!({"index": 0, "function": {"arguments": "\"서울\"}"}})),
-            call(json!({"index": 4000, "function": {"name": "far"}})),
             call(json!({"index": 1})),
         ]);
         let expected = r#"[{"name":"weather","arguments":"{\"city\":\"서울\"}"}]"#;
         assert_eq!(heard.tool_calls().as_deref(), Some(expected));
+        let choice = heard.stored().unwrap().remove(0);
+        assert_eq!((choice.content, choice.finish_reason), (None, "other"));
+        let Call { id, name, arguments } = &choice.calls[0];
+        assert_eq!((id.as_str(), name.as_str()), ("c", "weather"));
+        assert_eq!(arguments, "{\"city\":\"서울\"}");
+        heard.take(&call(json!({"index": 4000, "function": {"name": "far"}})));
+        assert_eq!(heard.tool_calls().as_deref(), Some(expected));
+        assert!(heard.stored().is_none());
     }
 
     #[test]
@@ -272,6 +329,7 @@ mod tests {
         let kept = text.chars().filter(|it| *it == '가').count();
         assert!(text.len() <= TEXT_MAX + 32 && kept == TEXT_MAX / 3, "{kept}");
         assert!(text.ends_with(&format!("…(+{})", 12 * 350_000 - kept)));
+        assert!(heard.stored().is_none());
     }
 
     #[test]

@@ -18,6 +18,8 @@ use super::{
     asked::{Asked, Kind},
     heard::{Heard, error_text},
     stream::{self, Begun},
+    wish::wished,
+    without::without,
 };
 use crate::{
     access::HasRecords,
@@ -26,9 +28,11 @@ use crate::{
     generate::has_vision_tag,
     image::{Encoded, inspect_aside},
     json_verdict::judge,
+    meters::{Answered, UNKNOWN_MODEL, Watch},
     output::Output,
     request_id::RequestIds,
-    request_log::{Arrival, PromptFacts, Relayed, RequestLog},
+    request_log::{Arrival, Counted, PromptFacts, Relayed, RequestLog, StoredChoice},
+    stored::wish::Wish,
 };
 
 pub(super) const CHAT: &str = crate::chat::ROUTE;
@@ -96,13 +100,25 @@ async fn answer(
     log.body(bytes.len());
     let map = body::view(&bytes).await?;
     let asked = Asked::read(kind, &map, limits.images);
+    log.received(asked.model.as_deref(), asked.stream);
+    let is_ours = kind == Kind::Chat && asked.store && front.0.storage.storing().is_some();
+    if kind == Kind::Chat {
+        let wished = wished(front, &map, &asked.params, log.ids())?;
+        log.wished(wished);
+    }
     // Whatever its text is, it is twice in memory by now.
     drop(map);
-    log.received(asked.model.as_deref(), asked.stream);
+    // What is stored here, redacted, is not to be stored elsewhere as it is.
+    let bytes = if is_ours { without(bytes, &["store", "metadata"]).await? } else { bytes };
 
     let mut call = call(path(kind), headers, log.ids(), bytes);
     call.model = asked.model.clone().filter(|it| !it.is_empty());
-    call.repeatable = asked.repeatable;
+    // Two upstreams may work at it, if they don't keep the answer.
+    call.repeatable = is_ours || !asked.store;
+    let mut watch = front
+        .0
+        .meters
+        .watch(served(front, asked.model.as_deref().unwrap_or_default()), log.operation());
     let output = asked.params.output;
     let log_deltas = front.0.config.log_deltas && !asked.has_choices;
     let sent = Instant::now();
@@ -112,11 +128,13 @@ async fn answer(
         Ok(it) => it,
         Err(failed) => {
             log.upstream(failed.upstream, failed.attempts);
-            return Err(failed.failure.into());
+            let error = failed.failure.into();
+            watch.ended_by(&error);
+            return Err(error);
         }
     };
     log.upstream(Some(Arc::clone(&answer.upstream)), answer.attempts);
-    hear(log, kind, Begun { front: front.clone(), answer, sent, output, log_deltas })
+    hear(log, kind, Begun { front: front.clone(), answer, sent, output, log_deltas, watch })
 }
 
 fn path(kind: Kind) -> &'static str {
@@ -171,17 +189,19 @@ fn hear(log: &mut RequestLog, kind: Kind, mut begun: Begun) -> Result<Relaying, 
     let Some(bytes) = begun.answer.body.take_whole() else {
         return Ok(Relaying::Parts(Box::new(begun)));
     };
-    let Begun { front, answer, sent, output, .. } = begun;
+    let Begun { front, answer, sent, output, mut watch, .. } = begun;
     let value = serde_json::from_slice::<Value>(&bytes).ok().filter(Value::is_object);
     let response = stream::head(&answer).map(|()| Body::from(bytes));
     if !status.is_success() {
         let error = refusal(&answer, value.as_ref());
         log.refuse(&error);
+        watch.ended_by(&error);
         // What has no form of the API's is put into one.
         let response = if value.is_some() { response } else { error.into_response() };
         return Ok(Relaying::Whole(response));
     }
     let Some(value) = value else {
+        watch.failed();
         return Err(ApiError::UpstreamGarbage { upstream: answer.upstream.to_string() });
     };
     let mut heard = Heard::default();
@@ -195,8 +215,9 @@ fn hear(log: &mut RequestLog, kind: Kind, mut begun: Begun) -> Result<Relaying, 
     if kind == Kind::Embedding {
         identify(log, &front, &heard);
         log.relayed(&relayed);
+        count(&mut watch, &front, &heard, &relayed);
     } else {
-        conclude(log, &front, &heard, &relayed, output);
+        conclude(log, &mut watch, &front, &heard, &relayed, output);
     }
     log.finish(status);
     Ok(Relaying::Whole(response))
@@ -214,6 +235,7 @@ pub(super) fn refusal(answer: &Answer, value: Option<&Value>) -> ApiError {
 /// The records between the last word and the end of the request.
 pub(super) fn conclude(
     log: &mut RequestLog,
+    watch: &mut Watch,
     front: &Front,
     heard: &Heard,
     relayed: &Relayed,
@@ -226,6 +248,49 @@ pub(super) fn conclude(
         log.json_verdict(&verdict, output);
     }
     log.relayed(relayed);
+    count(watch, front, heard, relayed);
+    if heard.has_choices() {
+        log.store_relayed(|wish| kept(front, heard, wish));
+    }
+}
+
+fn count(watch: &mut Watch, front: &Front, heard: &Heard, relayed: &Relayed) {
+    if let Some(model) = heard.model.as_deref().filter(|it| front.0.pool.lists(it)) {
+        watch.is_of(&front.0.meters, model);
+    }
+    // vLLM knows these alone: calls of tools, too, come to a natural end.
+    let reason = heard.finish_reason.filter(|it| ["length", "abort", "error"].contains(it));
+    watch.answered(&Answered {
+        reason,
+        input_tokens: relayed.input_tokens,
+        output_tokens: relayed.output_tokens,
+        first: relayed.first,
+    });
+}
+
+/// What is stored of an answer that was wished for; none when it was too long to be heard whole.
+fn kept(
+    front: &Front,
+    heard: &Heard,
+    wish: &mut Wish,
+) -> Option<(Vec<StoredChoice>, Option<Counted>)> {
+    let choices = heard.stored()?;
+    // Its client asks for it by what the answer said.
+    if let Some(id) = &heard.id {
+        id.clone_into(&mut wish.id);
+    }
+    wish.created = heard.created.unwrap_or(wish.created);
+    if let Some(model) = heard.model.as_deref().filter(|it| front.0.pool.lists(it)) {
+        model.clone_into(&mut wish.model);
+    }
+    let tokens = heard.input_tokens.zip(heard.output_tokens);
+    let counted = tokens.map(|(input, output)| Counted { input, output, images: 0 });
+    Some((choices, counted))
+}
+
+/// The name of a model that some upstream serves, or a word for all others.
+pub(super) fn served<'a>(front: &Front, model: &'a str) -> &'a str {
+    if front.0.pool.lists(model) { model } else { UNKNOWN_MODEL }
 }
 
 /// Names of models are metadata, so they have to be ones that are served.

@@ -19,6 +19,7 @@ use upstream::{Answer, Body, Failure};
 use super::{Front, heard::Heard, relay::conclude, sse::Sse};
 use crate::{
     error::ApiError,
+    meters::{Answered, Watch},
     output::Output,
     request_log::{Relayed, RequestLog},
 };
@@ -32,6 +33,7 @@ pub(super) struct Begun {
     pub(super) output: Option<Output>,
     /// Whether each piece of text is a record.
     pub(super) log_deltas: bool,
+    pub(super) watch: Watch,
 }
 
 /// Passes a stream of events on.
@@ -41,7 +43,7 @@ pub(super) fn events(mut log: RequestLog, begun: Begun) -> Response {
     response.headers_mut().remove(header::CONTENT_LENGTH);
     // nginx would collect the whole stream first.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
-    let Begun { front, answer, sent, output, log_deltas } = begun;
+    let Begun { front, answer, sent, output, log_deltas, watch } = begun;
     let relay = Relay {
         log,
         front,
@@ -54,6 +56,7 @@ pub(super) fn events(mut log: RequestLog, begun: Begun) -> Response {
         heard: Heard::default(),
         output,
         log_deltas,
+        watch,
         is_told: false,
         is_over: false,
     };
@@ -70,9 +73,16 @@ pub(super) fn bytes(mut log: RequestLog, begun: Begun) -> Response {
     let response = head(&begun.answer);
     let length = begun.answer.headers.get(header::CONTENT_LENGTH);
     let left = length.and_then(|it| it.to_str().ok()).and_then(|it| it.parse().ok());
-    let Begun { answer, sent, .. } = begun;
-    let passing =
-        Passing { log, status: answer.status, body: answer.body, sent, left, is_told: false };
+    let Begun { answer, sent, watch, .. } = begun;
+    let passing = Passing {
+        log,
+        status: answer.status,
+        body: answer.body,
+        sent,
+        left,
+        watch,
+        is_told: false,
+    };
     let pieces = stream::unfold(Some(passing), |passing| async move {
         let mut passing = passing?;
         match passing.next().await? {
@@ -91,6 +101,7 @@ struct Passing {
     sent: Instant,
     /// Bytes that are still to come, if the upstream said how many there are.
     left: Option<usize>,
+    watch: Watch,
     is_told: bool,
 }
 
@@ -111,6 +122,7 @@ impl Passing {
             }
             Err(failure) => {
                 self.log.refuse(&failure.clone().into());
+                self.watch.failed();
                 Some(Err(failure))
             }
         }
@@ -121,6 +133,12 @@ impl Passing {
             return;
         }
         self.log.relayed(&Relayed { total: self.sent.elapsed(), ..Relayed::default() });
+        if self.status.is_success() {
+            self.log.store_relayed(|_| None);
+            self.watch.answered(&Answered::default());
+        } else {
+            self.watch.ended_by(&said(self.status));
+        }
         finish(&mut self.log, self.status);
     }
 }
@@ -130,8 +148,12 @@ fn finish(log: &mut RequestLog, status: StatusCode) {
     if status.is_success() {
         log.finish(status);
     } else {
-        log.refuse(&ApiError::UpstreamSaid { status, said: "something long".to_owned() });
+        log.refuse(&said(status));
     }
+}
+
+fn said(status: StatusCode) -> ApiError {
+    ApiError::UpstreamSaid { status, said: "something long".to_owned() }
 }
 
 /// Status and headers as the upstream sent them.
@@ -154,6 +176,7 @@ struct Relay {
     heard: Heard,
     output: Option<Output>,
     log_deltas: bool,
+    watch: Watch,
     /// The terminal record is written.
     is_told: bool,
     is_over: bool,
@@ -194,7 +217,9 @@ impl Relay {
             if let Some(said) = self.heard.error.take() {
                 self.is_told = true;
                 let status = StatusCode::OK;
-                self.log.refuse(&ApiError::UpstreamSaid { status, said });
+                let error = ApiError::UpstreamSaid { status, said };
+                self.log.refuse(&error);
+                self.watch.ended_by(&error);
                 return;
             }
             if self.first.is_none() && self.heard.chars() > 0 {
@@ -212,13 +237,14 @@ impl Relay {
     /// Everything has been said, though the connection may still be there: a client that leaves now has its answer.
     fn finish(&mut self) {
         self.is_told = true;
+        self.heard.is_cut |= self.sse.lost > 0;
         let relayed = Relayed {
             input_tokens: self.heard.input_tokens,
             output_tokens: self.heard.output_tokens,
             first: self.first,
             total: self.sent.elapsed(),
         };
-        conclude(&mut self.log, &self.front, &self.heard, &relayed, self.output);
+        conclude(&mut self.log, &mut self.watch, &self.front, &self.heard, &relayed, self.output);
         finish(&mut self.log, self.status);
     }
 
@@ -247,6 +273,7 @@ impl Relay {
             return Bytes::new();
         }
         self.log.refuse(error);
+        self.watch.ended_by(error);
         format!("\n\ndata: {}\n\n", error.body()).into()
     }
 }

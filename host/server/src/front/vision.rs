@@ -73,24 +73,31 @@ async fn answer(
     drop(chat);
     call.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     call.model = model;
+    let name = relay::served(front, call.model.as_deref().unwrap_or_default());
+    let mut watch = front.0.meters.watch(name, log.operation());
     let sent = Instant::now();
-    let mut answer = front.0.pool.send(&call).await.map_err(|failed| {
+    let answer = front.0.pool.send(&call).await.map_err(|failed| {
         log.upstream(failed.upstream, failed.attempts);
-        failed.failure
-    })?;
+        let error = failed.failure.into();
+        watch.ended_by(&error);
+        error
+    });
+    let mut answer = answer?;
     log.upstream(Some(Arc::clone(&answer.upstream)), answer.attempts);
     let garbage = || ApiError::UpstreamGarbage { upstream: answer.upstream.to_string() };
-    let bytes = answer.body.take_whole().ok_or_else(garbage)?;
+    let bytes = answer.body.take_whole().ok_or_else(garbage);
+    let bytes = bytes.inspect_err(|it| watch.ended_by(it))?;
     let value = serde_json::from_slice::<Value>(&bytes).ok().filter(Value::is_object);
     if !answer.status.is_success() {
         let error = relay::refusal(&answer, value.as_ref());
         log.refuse(&error);
+        watch.ended_by(&error);
         return Ok(match value {
             Some(_) => stream::head(&answer).map(|()| Body::from(bytes)),
             None => error.into_response(),
         });
     }
-    let value = value.ok_or_else(garbage)?;
+    let value = value.ok_or_else(garbage).inspect_err(|it| watch.ended_by(it))?;
     let mut heard = Heard::default();
     heard.take(&value);
     let relayed = Relayed {
@@ -99,7 +106,7 @@ async fn answer(
         first: None,
         total: sent.elapsed(),
     };
-    conclude(log, front, &heard, &relayed, output);
+    conclude(log, &mut watch, front, &heard, &relayed, output);
     let vision = as_vision(log, &heard, &value, (&relayed, &facts));
     log.finish(answer.status);
     Ok(Json(vision).into_response())

@@ -31,15 +31,25 @@ impl Histogram {
         self.sum.fetch_add((value * PARTS) as u64, Relaxed);
     }
 
-    /// The samples of a histogram, cumulative as the format wants them.
     pub(super) fn write(&self, text: &mut String, name: &str, labels: &str) {
-        let mut below = 0;
-        for (at, count) in self.counts.iter().enumerate() {
-            below += count.load(Relaxed);
-            let bound = self.bounds.get(at).map_or_else(|| "+Inf".to_owned(), f64::to_string);
-            let _ = writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
-        }
+        let counts = self.counts.iter().map(|it| it.load(Relaxed));
         let sum = self.sum.load(Relaxed) as f64 / PARTS;
-        let _ = writeln!(text, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {below}");
+        samples(text, (name, labels), self.bounds, (counts, sum));
     }
+}
+
+/// The samples of a histogram, cumulative as the format wants them. There is one count more than there are bounds.
+pub(super) fn samples(
+    text: &mut String,
+    (name, labels): (&str, &str),
+    bounds: &[f64],
+    (counts, sum): (impl IntoIterator<Item = u64>, f64),
+) {
+    let mut below = 0;
+    for (at, count) in counts.into_iter().enumerate() {
+        below += count;
+        let bound = bounds.get(at).map_or_else(|| "+Inf".to_owned(), f64::to_string);
+        let _ = writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
+    }
+    let _ = writeln!(text, "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {below}");
 }

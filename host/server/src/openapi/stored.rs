@@ -8,7 +8,7 @@ use utoipa::{
 };
 
 use super::{
-    chat::{AssistantRole, ChatObject, FinishReason, ImageUrl, ToolCall},
+    chat::{AssistantRole, ChatObject, ImageUrl, ToolCall},
     common::{Errors, ListObject, Null, Usage, word},
 };
 
@@ -114,7 +114,9 @@ pub(super) struct StoredCompletion {
     /// The request's id in the log.
     request_id: String,
     choices: Vec<StoredChoice>,
-    usage: Usage,
+    /// Null where an upstream did not count.
+    #[schema(required)]
+    usage: Option<Usage>,
     #[schema(required)]
     seed: Option<i64>,
     #[schema(required)]
@@ -153,7 +155,21 @@ pub(super) struct StoredChoice {
     index: i64,
     message: StoredAnswer,
     logprobs: Null,
-    finish_reason: FinishReason,
+    finish_reason: StoredReason,
+}
+
+/// Behind a server that stands in front of others, any of them.
+#[derive(ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum StoredReason {
+    Stop,
+    Length,
+    ToolCalls,
+    ContentFilter,
+    FunctionCall,
+    Abort,
+    Error,
+    Other,
 }
 
 #[derive(ToSchema)]
@@ -190,6 +206,12 @@ pub(super) struct StoredMessage {
     /// Of any other message.
     #[schema(required)]
     content_parts: Option<Vec<StoredPart>>,
+    /// Of an assistant that called tools.
+    #[schema(nullable = false)]
+    tool_calls: Option<Vec<ToolCall>>,
+    /// Of a tool: the call that it answers.
+    #[schema(nullable = false)]
+    tool_call_id: Option<String>,
 }
 
 #[derive(ToSchema)]

@@ -6,12 +6,12 @@ use engine::ToolFormat;
 use serde_json::Value;
 
 use crate::{
-    chat::{Head, schema::ChatRequest},
+    chat::{Head, message::Call, schema::ChatRequest},
     error::ApiError,
     fields::wrong,
     generate::{DraftPrompt, Piece, Turn},
     params::Params,
-    state::App,
+    state::{App, Storing},
 };
 
 /// As the OpenAI API has them.
@@ -28,12 +28,23 @@ pub(crate) struct Wish {
     pub(crate) model: String,
     /// How the answer writes calls of tools, if it may.
     pub(crate) format: Option<ToolFormat>,
-    /// Role and parts of each message; no text is a picture.
-    pub(crate) messages: Vec<(String, Vec<Option<String>>)>,
+    pub(crate) messages: Vec<Kept>,
     pub(crate) metadata: Vec<(String, String)>,
     pub(crate) seed: Option<i64>,
     pub(crate) temperature: Option<f64>,
     pub(crate) top_p: Option<f64>,
+}
+
+/// One message of a request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    pub(crate) role: String,
+    /// No text is a picture.
+    pub(crate) parts: Vec<Option<String>>,
+    /// Calls of tools that an assistant made.
+    pub(crate) calls: Vec<Call>,
+    /// The call that a tool answers, by its id.
+    pub(crate) call_id: Option<String>,
 }
 
 /// What the request asks for, and what becomes of it.
@@ -42,6 +53,8 @@ pub(crate) enum Wished {
     Nothing,
     /// There is no store: the request is answered all the same, as clients expect.
     NoStore,
+    /// More texts than are stored.
+    TooLong,
     Store(Box<Wish>),
 }
 
@@ -58,13 +71,7 @@ impl Wished {
         let Some(storing) = app.storing() else {
             return Ok(if asked == Some(true) { Self::NoStore } else { Self::Nothing });
         };
-        let metadata = request.metadata.take();
-        let metadata = if asked == Some(true) {
-            checked_metadata(metadata)?
-        } else if storing.all {
-            // Who never heard of the store cannot do wrong by it.
-            fitting_metadata(metadata)
-        } else {
+        let Some(metadata) = wanted(storing, asked, request.metadata.take())? else {
             return Ok(Self::Nothing);
         };
         let Params { seed, temperature, top_p, .. } = &request.draft.params;
@@ -86,19 +93,50 @@ impl Wished {
     }
 }
 
+/// The metadata of a request that is to be stored; none of one that is not. `asked` is what it says itself.
+///
+/// # Errors
+/// When it asks for more than can be stored.
+pub(crate) fn wanted(
+    storing: &Storing,
+    asked: Option<bool>,
+    metadata: Option<Value>,
+) -> Result<Option<Vec<(String, String)>>, ApiError> {
+    if asked == Some(true) {
+        checked_metadata(metadata).map(Some)
+    } else {
+        // Who never heard of the store cannot do wrong by it.
+        Ok(storing.all.then(|| fitting_metadata(metadata)))
+    }
+}
+
 /// A number for what goes to the store together, the same in no two cases.
 pub(crate) fn next_batch() -> i64 {
     static NEXT: AtomicI64 = AtomicI64::new(0);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-fn message(turn: &Turn) -> (String, Vec<Option<String>>) {
+fn message(turn: &Turn) -> Kept {
     let part = |it: &Piece| match it {
         Piece::Text(text) => Some(text.clone()),
         Piece::Image(_) => None,
     };
-    let calls = turn.arguments().map(|it| Some(it.to_owned()));
-    (turn.role.clone(), turn.pieces.iter().map(part).chain(calls).collect())
+    Kept {
+        role: turn.role.clone(),
+        parts: turn.pieces.iter().map(part).collect(),
+        calls: turn.tool_calls.iter().filter_map(call).collect(),
+        call_id: turn.tool_call_id.clone(),
+    }
+}
+
+/// A call of a tool, in OpenAI's form.
+pub(crate) fn call(value: &Value) -> Option<Call> {
+    let text = |it: &str| value.pointer(it).and_then(Value::as_str).map(str::to_owned);
+    Some(Call {
+        id: text("/id").unwrap_or_default(),
+        name: text("/function/name")?,
+        arguments: text("/function/arguments").unwrap_or_default(),
+    })
 }
 
 /// Metadata of somebody who wants them stored.

@@ -88,8 +88,8 @@ fn a_stream_is_what_its_writer_writes_and_done() {
 #[tokio::test]
 async fn a_stream_that_waits_says_that_it_is_there() {
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-    let meters = std::sync::Arc::default();
-    let choices = Choices::new(vec![receiver], None, &meters, "m");
+    let watches = crate::choices::tests::watches(&crate::meters::Meters::default(), 1);
+    let choices = Choices::new(vec![receiver], watches, None);
     let running = Running { choices, per_prompt: 1, prompts: Vec::new(), images: Vec::new() };
     let options = Options::default();
     let begun = Begun { writer: Plain(1), running, first: None, options };

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     error::LoadError,
-    model::{bad_config, config::is_harmless, count, tower::Activation, unsupported},
+    model::{bad_config, config::check_keys, count, tower::Activation, unsupported},
 };
 
 /// Keys that are read.
@@ -66,11 +66,7 @@ impl Shape {
                 instead: "known is qwen3_vl_vision",
             });
         }
-        for (key, value) in raw.as_object().into_iter().flatten() {
-            if !READ.contains(&key.as_str()) && !is_harmless(key, value) {
-                return Err(unsupported(&format!("{key} in vision_config")));
-            }
-        }
+        check_keys(raw, &[&READ], "vision_config")?;
         let layers = count(raw, "depth", 27)?;
         let shape = Self {
             layers,

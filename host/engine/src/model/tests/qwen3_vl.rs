@@ -368,7 +368,11 @@ fn what_would_be_misread_is_refused_by_its_name() {
         (json!({"text_config.rope_parameters.mrope_section": [-4, 6, 6]}), "mrope_section"),
         (json!({"text_config.rope_parameters.mrope_interleaved": false}), "mrope_interleaved"),
         (json!({"text_config.rope_parameters.rope_type": "longrope"}), "longrope"),
+        (json!({"text_config.rope_parameters.rope_theta": "5e4"}), "rope_theta"),
+        (json!({"text_config.rope_parameters": "default"}), "rope_parameters"),
+        (json!({"text_config.rms_norm_eps": true}), "rms_norm_eps"),
         (json!({"text_config.num_hidden_layers": 1}), "deepstack_visual_indexes"),
+        (json!({"text_config.num_hidden_layers": 2}), "tensor language_model.model.layers.2."),
         (json!({"vision_config.model_type": "siglip_vision_model"}), "siglip_vision_model"),
         (json!({"vision_config.window_size": 112}), "window_size"),
         (json!({"vision_config.hidden_act": "relu"}), "relu"),
@@ -395,6 +399,12 @@ fn what_would_be_misread_is_refused_by_its_name() {
         let error = build(&changes, None).expect_err(&changes.to_string()).to_string();
         assert!(error.contains(named), "{changes}: {error}");
     }
-    let extra = build(&json!({}), Some("model.visual.class_embedding")).unwrap_err();
-    assert!(extra.to_string().contains("visual.class_embedding"), "{extra}");
+    for (tensor, named) in [
+        ("model.visual.class_embedding", "visual.class_embedding"),
+        ("model.language_model.layers.0.mlp.gate_up_proj.weight", "gate_up_proj"),
+        ("model.language_model.layers.1.self_attn.q_proj.bias", "q_proj.bias"),
+    ] {
+        let extra = build(&json!({}), Some(tensor)).unwrap_err().to_string();
+        assert!(extra.contains(named), "{extra}");
+    }
 }
