@@ -208,7 +208,7 @@ fn preprocess(files: &Files, shape: &Shape) -> Result<Preprocess, LoadError> {
             None | Some(Value::Null) => Value::from(default),
             Some(value) => value.clone(),
         };
-        if found != Value::from(wanted) {
+        if found != wanted {
             return Err(LoadError::Config {
                 file: PREPROCESSOR.to_owned(),
                 reason: format!("{key} is {found}, and vision_config makes it {wanted}"),

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{slice, time::Duration};
 
 use engine::{Event, FinishReason, Finished, Piece, StepTokens};
 
@@ -49,7 +49,7 @@ fn a_job_is_counted_once_however_it_ends() {
         preemptions: 2,
         ..Engine::default()
     };
-    let text = meters.encode(["other"], &[engine.clone()]);
+    let text = meters.encode(["other"], slice::from_ref(&engine));
     let check = |series: String, expected: &str| check(&text, series, expected);
     for (reason, expected) in [("stop", "1"), ("length", "0"), ("abort", "1"), ("error", "1")] {
         check(vllm("request_success_total", &format!(",finished_reason=\"{reason}\"")), expected);
@@ -157,7 +157,7 @@ fn adapters_at_work_and_tokens_of_steps_are_told_as_vllm_tells_them() {
         ..Engine::default()
     };
     let told = |meters: &Meters| {
-        let text = meters.encode(["base", "m", "sql"], &[engine.clone()]);
+        let text = meters.encode(["base", "m", "sql"], slice::from_ref(&engine));
         let line = text.lines().find(|it| it.starts_with("vllm:lora_requests_info{")).unwrap();
         let (labels, value) = line.rsplit_once(' ').unwrap();
         assert!(value.parse::<f64>().unwrap() > 1.7e9, "{line}");
@@ -178,7 +178,7 @@ fn adapters_at_work_and_tokens_of_steps_are_told_as_vllm_tells_them() {
     drop(job);
     assert_eq!(told(&meters), labels("sql", ""));
 
-    let text = meters.encode([], &[engine.clone()]);
+    let text = meters.encode([], slice::from_ref(&engine));
     let of_first = |name: &str, bound: &str| {
         let labels = "engine=\"0\",model_name=\"base\"";
         let series = format!("vllm:iteration_tokens_total_{name}{{{labels}{bound}}}");
