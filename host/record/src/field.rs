@@ -112,7 +112,8 @@ pub const EXCEPTION_STACKTRACE: &str = "exception.stacktrace";
 /// Where in the source a DEBUG record was made: `file:line function`.
 pub const CODE_STACK: &str = "bucksaw.code.stack";
 
-/// What became of the wish to have the completion stored: `sent`, `not_sent`, `no_store`, or `too_long`.
+/// What became of the wish to have the completion stored: `sent`, `not_sent`, `no_store`, `too_long` (what was asked), or
+/// `incomplete` (what was heard of the answer).
 pub const STORE_STATUS: &str = "bucksaw.store.status";
 /// Number of a completion, or of a change of one, on its way to the store: what belongs together has the same.
 pub const STORE_BATCH: &str = "bucksaw.store.batch";

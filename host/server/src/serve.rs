@@ -50,7 +50,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug)]
 pub struct Patience {
     /// The head of a request, from the begin of the connection or from the end of the request before: over it, 408 and a record.
-    /// A connection on which nothing came is closed without a word, and so is one whose next head came along with a request.
+    /// A connection on which nothing came is closed without a word, and so is one whose next head came along with a request, or
+    /// before the answer to it was sent, or behind a body that was not read.
     pub head: Duration,
     /// Requests under way when the server ends.
     pub grace: Duration,
@@ -101,7 +102,7 @@ pub async fn serve(
     }
     // Nobody may be listening: then there is nothing to cut.
     let _ = cut.send(true);
-    // A connection that never sent a request is not waited for.
+    // A connection that never sent a head, or is in the middle of one, is not waited for any longer.
     let _ = timeout(LAST_CALL, &mut ended).await;
     Ok(())
 }

@@ -43,7 +43,7 @@ fn usage(it: &Usage) -> Value {
     json!({
         "prompt_tokens": it.input,
         "completion_tokens": it.output,
-        "total_tokens": it.input + it.output,
+        "total_tokens": it.input.saturating_add(it.output),
         "prompt_tokens_details": {"cached_tokens": 0, "image_tokens": it.images},
     })
 }

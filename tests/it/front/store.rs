@@ -126,7 +126,7 @@ fn what_was_released_of_an_answer_is_stored_and_the_wish_goes_no_further() {
     for (at, id) in told.iter().enumerate() {
         let (outcome, records) = of(&outcomes, id);
         let status = attribute(records, "request.summary", "bucksaw.store.status");
-        let expected = if at == 4 { "too_long" } else { "sent" };
+        let expected = if at == 4 { "incomplete" } else { "sent" };
         assert_eq!((outcome, status.as_str()), ("finished", Some(expected)), "{at}");
     }
     for name in ["store.db", "json.log"] {
@@ -154,4 +154,41 @@ fn without_a_store_the_wish_is_the_upstreams() {
     assert!(fake.seen().contains("\"store\":true"), "{}", fake.seen());
     let answer = server.get(&format!("{CHAT}/chatcmpl-1"));
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (404, &json!("no_store")));
+}
+
+#[test]
+fn a_part_of_an_answer_is_not_stored_as_the_whole() {
+    // What Python's JSON says and no other's.
+    let event =
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"NOT\"},\"logprobs\":NaN}]}\n\n";
+    let unreadable = format!("{event}{}", STREAM.replace("chatcmpl-1", "chatcmpl-nan"));
+    let half = concat!(
+        "data: {\"id\":\"chatcmpl-half\",\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"all\"}},{\"index\":1,\"delta\":{\"content\":\"ha\"}}]}\n\n",
+        "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+    );
+    let failing = STREAM.replace("chatcmpl-1", "chatcmpl-500");
+    let failing = String::from_utf8(closing(&failing)).unwrap().replace("200 OK", "500 Oh No");
+    let fake = Fake::start(vec![closing(&unreadable), closing(half), failing.into_bytes()]);
+    let mut server = Server::start(&config(&fake, ""));
+    let ask = |at: usize| {
+        let more = json!({"stream": true, "store": true, "n": 2});
+        server.chat(&format!("answer {at}"), &more)
+    };
+    let told = [ask(0), ask(1), ask(2)];
+    assert!(told[0].text.contains("NaN"), "it passes all the same: {}", told[0].text);
+    assert!(told[1].text.contains("upstream_broken"), "{}", told[1].text);
+    assert_eq!(told[2].status, 500);
+    let success =
+        "vllm:request_success_total{engine=\"0\",model_name=\"m\",finished_reason=\"stop\"}";
+    server.reaches(success, 1);
+    server.stop();
+
+    let outcomes = outcomes(&server);
+    let expected = [("finished", Some("incomplete")), ("failed", None), ("failed", None)];
+    for (answer, (outcome, status)) in told.iter().zip(expected) {
+        let (found, records) = of(&outcomes, &answer.id());
+        let store = attribute(records, "request.summary", "bucksaw.store.status");
+        let store = store.as_str().filter(|it| *it != "not_sent");
+        assert_eq!((found, store), (outcome, status), "{}", answer.text);
+    }
 }

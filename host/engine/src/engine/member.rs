@@ -176,6 +176,10 @@ impl Member {
     /// As of its last step.
     pub(super) fn stats(&self) -> Stats {
         let stats = self.stats.get();
+        if !self.is_running() {
+            // The numbers of its last step are nobody's any more.
+            return Stats { running: 0, waiting: 0, free_blocks: stats.blocks, ..stats };
+        }
         // Those that are being read have not arrived at the engine thread yet.
         Stats { waiting: stats.waiting.max(self.waiting()), ..stats }
     }

@@ -101,6 +101,8 @@ impl Generation {
 
     pub(crate) fn preempt(&mut self) {
         self.preemptions += 1;
+        // It looks again when it is its turn: what it saw belongs to no step now.
+        self.views.iter_mut().for_each(|it| it.features = None);
         events::preempted(&self.ticket.job.span, self.preemptions, self.output_tokens);
     }
 
@@ -207,13 +209,16 @@ impl Generation {
             cached_tokens: self.cached_tokens,
             timings: self.timings(Instant::now()),
         };
+        // The room of all that it had is free before anybody hears of its end.
         self.ticket.counted = None;
+        self.views.clear();
         self.send(Event::Finished(finished));
     }
 
     /// The last event of a job that did not.
     pub(crate) fn fail(mut self, error: EngineError) {
         self.ticket.counted = None;
+        self.views.clear();
         self.send(Event::Failed(error));
     }
 

@@ -49,7 +49,8 @@ impl Asked {
         Self {
             model: map.get("model").and_then(Value::as_str).map(str::to_owned),
             stream: flag("stream"),
-            store: flag("store"),
+            // Lax servers take 1 and "yes" as well.
+            store: !matches!(map.get("store"), None | Some(Value::Null | Value::Bool(false))),
             prompt: texts.all.join("\n"),
             messages,
             images: texts.images,
@@ -235,6 +236,7 @@ mod tests {
         assert_eq!(asked.model.as_deref(), Some("m"));
         let asked = read(Kind::Chat, &json!({"store": false, "n": 1, "model": 7}));
         assert!(!asked.store && !asked.stream && !asked.has_choices && asked.model.is_none());
-        assert!(!read(Kind::Chat, &json!({"store": 1})).store);
+        assert!(read(Kind::Chat, &json!({"store": 1})).store);
+        assert!(!read(Kind::Chat, &json!({"store": null})).store);
     }
 }

@@ -14,6 +14,9 @@ const TEXT_MAX: usize = 8 << 20;
 /// Choices that are told apart, as many as the API lets a client ask for; also tool calls in one of them.
 const PARTS_MAX: usize = 128;
 
+/// More is no count of tokens.
+const TOKENS_MAX: u64 = 1 << 32;
+
 /// Longer ones are no ids.
 const ID_CHARS: usize = 128;
 
@@ -65,7 +68,7 @@ impl Heard {
         }
         self.created = self.created.or_else(|| value.get("created")?.as_u64());
         if let Some(usage) = value.get("usage").filter(|it| it.is_object()) {
-            let tokens = |name: &str| usage.get(name).and_then(Value::as_u64);
+            let tokens = |name: &str| usage.get(name)?.as_u64().filter(|it| *it <= TOKENS_MAX);
             self.input_tokens = tokens("prompt_tokens").or(self.input_tokens);
             self.output_tokens = tokens("completion_tokens").or(self.output_tokens);
         }
@@ -88,16 +91,41 @@ impl Heard {
                 choice.reason = reason;
             }
         }
-        let said = choice.get("delta").or_else(|| choice.get("message")).unwrap_or(choice);
-        let text = ["content", "refusal", "text"].iter().find_map(|it| said.get(*it)?.as_str());
-        if let Some(text) = text {
-            self.add(index, text, fresh);
+        let object = |name: &str| choice.get(name).filter(|it| it.is_object());
+        let said = object("delta").or_else(|| object("message")).unwrap_or(choice);
+        for name in ["content", "refusal", "text"] {
+            self.said(index, said.get(name), fresh);
         }
+        // Forms that nobody here can tell of.
+        let other = |name: &str| said.get(name).is_some_and(|it| !it.is_null());
+        self.is_cut |= other("function_call") || other("audio");
         let calls = said.get("tool_calls").and_then(Value::as_array);
         for (at, call) in calls.into_iter().flatten().enumerate() {
             let place = call.get("index").and_then(Value::as_u64).unwrap_or(at as u64);
             self.call(index, usize::try_from(place).unwrap_or(PARTS_MAX), call);
         }
+    }
+
+    /// A text, or one in parts.
+    fn said(&mut self, index: usize, value: Option<&Value>, fresh: &mut String) {
+        match value {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) => self.add(index, text, fresh),
+            Some(Value::Array(parts)) => {
+                for part in parts {
+                    match part.get("text").and_then(Value::as_str) {
+                        Some(text) => self.add(index, text, fresh),
+                        None => self.is_cut = true,
+                    }
+                }
+            }
+            Some(_) => self.is_cut = true,
+        }
+    }
+
+    /// Whether there are answers, and each has said why it ended.
+    pub(super) fn all_ended(&self) -> bool {
+        !self.choices.is_empty() && self.choices.iter().all(|it| it.reason.is_some())
     }
 
     fn add(&mut self, index: usize, text: &str, fresh: &mut String) {
@@ -256,6 +284,43 @@ mod tests {
 
     fn delta(index: usize, text: &str) -> Value {
         json!({"id": "chatcmpl-1", "model": "m", "choices": [{"index": index, "delta": {"content": text}}]})
+    }
+
+    #[test]
+    fn what_cannot_be_told_of_is_no_whole_answer() {
+        let check = |message: Value, text: &str, is_whole: bool| {
+            let value = json!({"choices": [{"message": message, "finish_reason": "stop"}]});
+            let heard = heard(&[value]);
+            assert_eq!(
+                (heard.text().as_str(), heard.stored().is_some()),
+                (text, is_whole),
+                "{message}"
+            );
+        };
+        let parts = json!([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
+        check(json!({"content": parts}), "ab", true);
+        check(json!({"content": "", "refusal": "no"}), "no", true);
+        check(json!({"content": [{"type": "image_url"}]}), "", false);
+        check(json!({"content": 7}), "", false);
+        check(json!({"content": null, "function_call": {"name": "f"}}), "", false);
+        check(json!({"content": null, "audio": {"data": "x"}}), "", false);
+        let value = json!({"delta": null, "message": {"content": "c"}});
+        assert_eq!(heard(&[json!({"choices": [value]})]).text(), "c");
+    }
+
+    #[test]
+    fn a_stream_ends_when_each_of_its_answers_has() {
+        let end = |index: usize| json!({"choices": [{"index": index, "delta": {}, "finish_reason": "stop"}]});
+        assert!(!heard(&[]).all_ended());
+        assert!(!heard(&[delta(0, "a"), delta(1, "b"), end(0)]).all_ended());
+        assert!(heard(&[delta(0, "a"), delta(1, "b"), end(0), end(1)]).all_ended());
+    }
+
+    #[test]
+    fn nonsense_is_no_count() {
+        let usage = json!({"prompt_tokens": u64::MAX, "completion_tokens": 7});
+        let heard = heard(&[json!({"usage": usage})]);
+        assert_eq!((heard.input_tokens, heard.output_tokens), (None, Some(7)));
     }
 
     #[test]

@@ -211,8 +211,13 @@ impl Relay {
                 self.finish();
                 continue;
             }
-            // What is no JSON goes on all the same: it may mean something to the client.
-            let Ok(value) = serde_json::from_slice::<Value>(&data) else { continue };
+            // What is no JSON goes on all the same: it may mean something to the client. Nobody here knows what it said.
+            let Ok(value) = serde_json::from_slice::<Value>(&data) else {
+                if !std::mem::replace(&mut self.heard.is_cut, true) {
+                    self.log.unheard(&self.upstream);
+                }
+                continue;
+            };
             let fresh = self.heard.take(&value);
             if let Some(said) = self.heard.error.take() {
                 self.is_told = true;
@@ -237,6 +242,15 @@ impl Relay {
     /// Everything has been said, though the connection may still be there: a client that leaves now has its answer.
     fn finish(&mut self) {
         self.is_told = true;
+        if !self.status.is_success() {
+            let error = ApiError::UpstreamSaid {
+                status: self.status,
+                said: "a stream of events".to_owned(),
+            };
+            self.watch.ended_by(&error);
+            self.log.refuse(&error);
+            return;
+        }
         self.heard.is_cut |= self.sse.lost > 0;
         let relayed = Relayed {
             input_tokens: self.heard.input_tokens,
@@ -257,7 +271,7 @@ impl Relay {
             return rest;
         }
         // Some servers don't say `[DONE]`, but all say why they end.
-        if self.heard.finish_reason.is_some() {
+        if self.heard.all_ended() {
             self.finish();
             return rest;
         }

@@ -12,29 +12,29 @@ pub(super) async fn without(
 ) -> Result<Bytes, ApiError> {
     let is_short = object.len() <= PARSE_ASIDE;
     let less = move || match cut(&object, names) {
-        Some(it) => Bytes::from(it),
-        None => object,
+        Some(Some(it)) => Ok(Bytes::from(it)),
+        Some(None) => Ok(object),
+        None => Err(ApiError::NotAnObject("something else")),
     };
     if is_short {
-        return Ok(less());
+        return less();
     }
-    tokio::task::spawn_blocking(less).await.map_err(|_| ApiError::Panic)
+    tokio::task::spawn_blocking(less).await.map_err(|_| ApiError::Panic)?
 }
 
-/// None: there is nothing to take out.
-fn cut(object: &[u8], names: &[&str]) -> Option<Vec<u8>> {
-    // It was read as an object before, so it is one.
+/// None: it is no object, so nobody knows what is in it. None inside: there is nothing to take out.
+fn cut(object: &[u8], names: &[&str]) -> Option<Option<Vec<u8>>> {
     let members = members(object)?;
     let kept = members.iter().filter(|(name, _)| !names.contains(&name.as_str()));
     let kept: Vec<&[u8]> = kept.map(|(_, member)| *member).collect();
     if kept.len() == members.len() {
-        return None;
+        return Some(None);
     }
     let mut cut = Vec::with_capacity(object.len());
     cut.push(b'{');
     cut.extend_from_slice(&kept.join(&b","[..]));
     cut.push(b'}');
-    Some(cut)
+    Some(Some(cut))
 }
 
 /// Names, and the bytes of each member from its name to the end of its value.
@@ -72,11 +72,14 @@ mod tests {
     fn what_stays_stays_byte_for_byte() {
         let check = |object: &str, expected: &str| {
             let less = cut(object.as_bytes(), &["store", "metadata"]);
-            let less = less.map(|it| String::from_utf8(it).unwrap());
+            let less = less.flatten().map(|it| String::from_utf8(it).unwrap());
             assert_eq!(less.as_deref(), Some(expected), "{object}");
         };
-        for whole in ["{}", " { } ", r#"{"model": "m", "x": {"store": true}}"#, "[1]", "{"] {
-            assert_eq!(cut(whole.as_bytes(), &["store"]), None, "{whole}");
+        for whole in ["{}", " { } ", r#"{"model": "m", "x": {"store": true}}"#] {
+            assert_eq!(cut(whole.as_bytes(), &["store"]), Some(None), "{whole}");
+        }
+        for none in ["[1]", "{", "", "{1: 2}"] {
+            assert_eq!(cut(none.as_bytes(), &["store"]), None, "{none}");
         }
         check(r#"{"store":true}"#, "{}");
         check(r#" {"store" : true , "a" : 1.50e+1 }"#, r#"{"a" : 1.50e+1}"#);

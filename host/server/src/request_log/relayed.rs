@@ -66,6 +66,18 @@ impl RequestLog {
         );
     }
 
+    /// Something of an answer could not be read, so what is told of it is less than what the client got.
+    pub(crate) fn unheard(&mut self, upstream: &str) {
+        let span = self.span();
+        tracing::warn!(
+            target: TARGET,
+            parent: span,
+            event = "log",
+            { field::NOTICE } = "an event of the upstream's stream is no JSON: the log does not have it",
+            { field::UPSTREAM_NAME } = upstream,
+        );
+    }
+
     pub(crate) fn first_word(&mut self, after: Duration) {
         let upstream = self.facts.upstream.clone();
         let span = self.span();

@@ -83,7 +83,7 @@ impl RequestLog {
         let Some(mut wish) = self.wish.take() else { return };
         match read(&mut wish) {
             Some((choices, counted)) => self.send(&wish, &choices, counted),
-            None => self.facts.store = Some("too_long"),
+            None => self.facts.store = Some("incomplete"),
         }
     }
 
@@ -367,7 +367,7 @@ mod tests {
         };
         let seen = run(None);
         assert!(seen.iter().all(|it| !it.name.starts_with("store.")));
-        assert_eq!(status(&seen), Some("too_long"));
+        assert_eq!(status(&seen), Some("incomplete"));
         let choice = StoredChoice {
             index: 0,
             finish_reason: "stop",
