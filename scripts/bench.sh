@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mkdir -p target
+# Both sides of a ratio on one thread of arithmetic, unless asked otherwise.
+export CANDLE_NUM_THREADS=${CANDLE_NUM_THREADS:-1} RAYON_NUM_THREADS=${RAYON_NUM_THREADS:-1}
 status=0
 cargo bench --workspace --bench chain --bench patterns --bench request_path --bench live --bench batching --bench decode --bench serving --bench soak "$@" 2>&1 |
   tee target/bench.log || status=${PIPESTATUS[0]}
