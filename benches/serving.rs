@@ -1,9 +1,9 @@
 //! What does serving cost over the bare engine, how soon is the first token there, how much memory does it take, and what does a
 //! server do that is asked for four times what it can?
 //!
-//! `CANDLE_NUM_THREADS=1 RAYON_NUM_THREADS=1 cargo bench --bench serving`; `-- --smoke` for one quick turn on a tiny model. The real program
-//! runs beside the bare engine,
-//! each with one thread of arithmetic; they take turns with the same weights. Load is on the loopback and ends by itself.
+//! `CANDLE_NUM_THREADS=1 RAYON_NUM_THREADS=1 cargo bench --bench serving`; `-- --smoke` for one quick turn on a tiny model.
+//! The real program runs beside the bare engine, each with one thread of arithmetic; they take turns with the same weights. Load is on
+//! the loopback and ends by itself.
 
 #[path = "support/bare.rs"]
 mod bare;
