@@ -39,7 +39,7 @@ fn main() -> Outcome<()> {
     let smoke = smoke::is_smoke();
     let folder = tempfile::tempdir()?;
     let shape = if smoke { checkpoint::TINY } else { checkpoint::SMALL };
-    checkpoint::write(folder.path(), shape)?;
+    checkpoint::write(folder.path(), shape, checkpoint::Numbers::F32)?;
     let (rounds, tokens) = if smoke { (1, 4) } else { (3, 32) };
     say(&format!(
         "{} parameters wide {}, {} layers, f32",

@@ -2,8 +2,8 @@
 //! the number of sequences?
 //!
 //! `CANDLE_NUM_THREADS=1 RAYON_NUM_THREADS=1 cargo bench --bench decode`; `-- --smoke` for one quick turn on a tiny model. The
-//! model has the shape of SmolLM2-135M and weights out of a counter. Where `models/SmolLM2-135M-Instruct.Q4_1.gguf` is, that is
-//! measured as well, its weights quantized in both.
+//! model has the shape of SmolLM2-135M and weights out of a counter; with the same weights in `bf16` it is held against itself.
+//! Where `models/SmolLM2-135M-Instruct.Q4_1.gguf` is, that is measured as well, its weights quantized in both.
 
 #[path = "support/smoke.rs"]
 mod smoke;
@@ -55,7 +55,9 @@ fn tensors(config: &Value) -> candle_core::Result<HashMap<String, Tensor>> {
             (state >> 8) as f32 / (1 << 23) as f32 - 1.0
         };
         let values: Vec<f32> = (0..count).map(|_| next() * scale).collect();
-        made.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
+        // As `bf16` has them, so that both types are the same weights.
+        let tensor = Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(DType::BF16)?;
+        made.insert(name, tensor.to_dtype(DType::F32)?);
         candle_core::Result::Ok(())
     };
     make("model.embed_tokens.weight".into(), &[size(config, "vocab_size"), hidden], 0.05)?;
@@ -77,6 +79,11 @@ fn tensors(config: &Value) -> candle_core::Result<HashMap<String, Tensor>> {
         }
     }
     Ok(made)
+}
+
+/// The same numbers with 16 bits each.
+fn halves(tensors: &HashMap<String, Tensor>) -> candle_core::Result<HashMap<String, Tensor>> {
+    tensors.iter().map(|(name, it)| Ok((name.clone(), it.to_dtype(DType::BF16)?))).collect()
 }
 
 fn candles(
@@ -162,7 +169,7 @@ fn many(model: &mut BareModel, sequences: usize, work: Work) -> f64 {
 
 #[expect(clippy::print_stdout, reason = "figures are what a benchmark is for")]
 fn compare(
-    name: &str,
+    (name, theirs_is): (&str, &str),
     work: Work,
     mut ours: impl FnMut() -> (f64, f64, Vec<u32>),
     mut theirs: impl FnMut() -> (f64, f64, Vec<u32>),
@@ -183,7 +190,7 @@ fn compare(
         ("decode", work.tokens, decode, their_decode),
     ] {
         println!(
-            "{name} {what}: {:.1} tokens/s against candle's {:.1}",
+            "{name} {what}: {:.1} tokens/s against {theirs_is} {:.1}",
             rate(tokens, a),
             rate(tokens, b)
         );
@@ -204,11 +211,12 @@ fn main() -> candle_core::Result<()> {
     let config = config(smoke);
     let tensors = tensors(&config)?;
     let (llama, sizes) = candles(&config, tensors.clone())?;
+    let halves = halves(&tensors)?;
     let mut model =
         BareModel::from_tensors(&config, tensors).unwrap_or_else(|error| panic!("{error}"));
 
     compare(
-        "f32",
+        ("f32", "candle's"),
         work,
         || ours(&mut model, work),
         || {
@@ -224,6 +232,11 @@ fn main() -> candle_core::Result<()> {
         },
     );
     drop(llama);
+
+    let mut half =
+        BareModel::from_tensors(&config, halves).unwrap_or_else(|error| panic!("{error}"));
+    compare(("bf16", "f32's"), work, || ours(&mut half, work), || ours(&mut model, work));
+    drop(half);
 
     let mut rates = HashMap::new();
     for _ in 0..work.rounds {
@@ -249,7 +262,7 @@ fn main() -> candle_core::Result<()> {
         let content = Content::read(&mut file)?;
         let mut theirs = ModelWeights::from_gguf(content, &mut file, &Device::Cpu)?;
         compare(
-            "gguf",
+            ("gguf", "candle's"),
             work,
             || ours(&mut model, work),
             || {

@@ -37,8 +37,34 @@ pub(crate) const SMALL: Shape = Shape {
 pub(crate) const TINY: Shape =
     Shape { hidden: 64, layers: 2, heads: 4, kv_heads: 2, feed_forward: 128, vocabulary: 512 };
 
-/// Writes the files of a model into `folder`, in `f32`.
-pub(crate) fn write(folder: &Path, shape: Shape) -> std::io::Result<()> {
+/// The type of the weights in a file.
+#[allow(dead_code, reason = "a benchmark need not write both")]
+#[derive(Clone, Copy)]
+pub(crate) enum Numbers {
+    F32,
+    Bf16,
+}
+
+impl Numbers {
+    /// What config.json and safetensors call it.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::F32 => ("float32", "F32"),
+            Self::Bf16 => ("bfloat16", "BF16"),
+        }
+    }
+
+    /// The bytes of a number that are kept: `bf16` is the upper half of `f32`.
+    fn bytes(self, value: &[u8; 4]) -> &[u8] {
+        match self {
+            Self::F32 => value,
+            Self::Bf16 => &value[2..],
+        }
+    }
+}
+
+/// Writes the files of a model into `folder`.
+pub(crate) fn write(folder: &Path, shape: Shape, numbers: Numbers) -> std::io::Result<()> {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/llama");
     for name in TEXT_FILES {
         fs::copy(fixture.join(name), folder.join(name))?;
@@ -46,7 +72,7 @@ pub(crate) fn write(folder: &Path, shape: Shape) -> std::io::Result<()> {
     let config = json!({
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "dtype": "float32",
+        "dtype": numbers.names().0,
         "hidden_size": shape.hidden,
         "intermediate_size": shape.feed_forward,
         "num_hidden_layers": shape.layers,
@@ -69,8 +95,9 @@ pub(crate) fn write(folder: &Path, shape: Shape) -> std::io::Result<()> {
     let mut end = 0;
     for (name, dims) in &tensors {
         let start = end;
-        end += dims.iter().product::<usize>() * 4;
-        let entry = json!({"dtype": "F32", "shape": dims, "data_offsets": [start, end]});
+        end += dims.iter().product::<usize>() * numbers.bytes(&[0; 4]).len();
+        let entry =
+            json!({"dtype": numbers.names().1, "shape": dims, "data_offsets": [start, end]});
         header.insert(name.clone(), entry);
     }
     let header = Value::Object(header).to_string();
@@ -87,7 +114,7 @@ pub(crate) fn write(folder: &Path, shape: Shape) -> std::io::Result<()> {
                 .wrapping_add(1_442_695_040_888_963_407);
             let unit = (random >> 40) as f32 / (1 << 24) as f32 - 0.5;
             let value = if name.contains("norm") { 1.0 } else { unit * 0.08 };
-            file.write_all(&value.to_le_bytes())?;
+            file.write_all(numbers.bytes(&value.to_le_bytes()))?;
         }
     }
     file.flush()

@@ -14,7 +14,7 @@ use thiserror::Error;
 
 use self::config::LoraConfig;
 use crate::{
-    checkpoint::Files,
+    checkpoint::{Files, Stored},
     error::{LoadError, first_line},
 };
 
@@ -77,7 +77,7 @@ pub(crate) struct Change {
 impl Lora {
     pub(crate) fn read(files: &Files) -> Result<Self, AdapterLoadError> {
         let config = LoraConfig::new(&files.required_json(CONFIG_FILE)?)?;
-        let tensors = files.tensors(STEM, &Device::Cpu, DType::F32)?;
+        let tensors = files.tensors(STEM, &Device::Cpu, Stored::As(DType::F32))?;
         Ok(Self { changes: config.changes(tensors)? })
     }
 }

@@ -23,6 +23,24 @@ const MAX_TEXT_BYTES: u64 = 256 << 20;
 /// The names and places of a file's tensors. safetensors' own readers have the same bound.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
 
+/// The type that the numbers of a file have in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    As(DType),
+    /// Those of 16 bits stay what they are, and all others become `f32`.
+    Halves,
+}
+
+impl Stored {
+    fn of(self, file: DType) -> DType {
+        match self {
+            Self::As(dtype) => dtype,
+            Self::Halves if matches!(file, DType::F16 | DType::BF16) => file,
+            Self::Halves => DType::F32,
+        }
+    }
+}
+
 /// Where files are read from.
 #[derive(Clone)]
 pub(crate) enum Files {
@@ -64,17 +82,17 @@ impl Files {
         LoadError::MissingFile { file: name.to_owned(), place: self.place() }
     }
 
-    /// The tensors of `{stem}.safetensors`, or of the shards that `{stem}.safetensors.index.json` lists, on `device` and as
-    /// `dtype`. Tensors of integers (old checkpoints keep position ids) are left out.
+    /// The tensors of `{stem}.safetensors`, or of the shards that `{stem}.safetensors.index.json` lists, on `device`. Tensors of
+    /// integers (old checkpoints keep position ids) are left out.
     pub(crate) fn tensors(
         &self,
         stem: &str,
         device: &Device,
-        dtype: DType,
+        stored: Stored,
     ) -> Result<HashMap<String, Tensor>, LoadError> {
         let mut tensors = HashMap::new();
         for shard in self.shards(stem)? {
-            let into = Target { device, dtype, tensors: &mut tensors };
+            let into = Target { device, stored, tensors: &mut tensors };
             match self {
                 Self::Embedded(_) => {
                     let bytes = self.bytes(&shard, u64::MAX)?;
@@ -134,7 +152,7 @@ impl Files {
 /// Where tensors of a file go.
 struct Target<'a> {
     device: &'a Device,
-    dtype: DType,
+    stored: Stored,
     tensors: &'a mut HashMap<String, Tensor>,
 }
 
@@ -165,7 +183,7 @@ impl Target<'_> {
             let Ok(dtype) = DType::try_from(info.dtype) else { continue };
             if dtype.is_float() {
                 let tensor = Tensor::from_raw_buffer(&buffer, dtype, &info.shape, self.device)?;
-                self.tensors.insert(name, tensor.to_dtype(self.dtype)?);
+                self.tensors.insert(name, tensor.to_dtype(self.stored.of(dtype))?);
             }
         }
         Ok(())

@@ -9,7 +9,7 @@ use std::{
 use candle_core::Device;
 
 use crate::{
-    checkpoint::Files,
+    checkpoint::{Files, Stored},
     config::{Adapter, AdapterSource, Config, ModelSource},
     device,
     engine::ServedModel,
@@ -71,12 +71,15 @@ fn load_files(
 ) -> Result<Loaded, LoadError> {
     let config = files.required_json("config.json")?;
     let family = model::family(&config)?;
-    let dtype = match family.only_f32 {
-        true => device::only_f32(asked.dtype)?,
-        false => device::dtype(device, asked.dtype, Some(&config))?,
+    let (dtype, stored) = if family.only_f32 {
+        let dtype = device::only_f32(asked.dtype)?;
+        (dtype, Stored::As(dtype))
+    } else {
+        let dtype = device::dtype(device, asked.dtype, Some(&config))?;
+        (dtype, device::stored(device, asked.dtype, dtype))
     };
     let tensors = files
-        .tensors("model", device, dtype)?
+        .tensors("model", device, stored)?
         .into_iter()
         .map(|(name, tensor)| ((family.canonical)(&name), tensor))
         .collect();

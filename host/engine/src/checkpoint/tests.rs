@@ -3,7 +3,7 @@ use std::{collections::HashMap, fs};
 use candle_core::{DType, Device, Tensor, safetensors};
 use serde_json::json;
 
-use super::{Files, shards_of};
+use super::{Files, Stored, shards_of};
 
 #[test]
 fn shards_make_up_one_checkpoint() {
@@ -18,11 +18,13 @@ fn shards_make_up_one_checkpoint() {
     fs::write(folder.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
 
     let files = Files::Folder(folder.path().to_owned());
-    let tensors = files.tensors("model", &Device::Cpu, DType::F32).unwrap();
+    let tensors = files.tensors("model", &Device::Cpu, Stored::As(DType::F32)).unwrap();
     let mut names: Vec<_> = tensors.keys().cloned().collect();
     names.sort_unstable();
     assert_eq!(names, ["one", "two"]);
     assert!(tensors.values().all(|tensor| tensor.dtype() == DType::F32));
+    let halves = files.tensors("model", &Device::Cpu, Stored::Halves).unwrap();
+    assert!(halves.values().all(|tensor| tensor.dtype() == DType::BF16));
 }
 
 #[test]
@@ -40,7 +42,7 @@ fn a_file_that_is_missing_is_named() {
     assert!(files.json("other.json").unwrap().is_some());
     assert!(files.json("none.json").unwrap().is_none());
     assert!(files.json("config.json").unwrap_err().to_string().starts_with("config.json is wrong"));
-    let missing = files.tensors("model", &Device::Cpu, DType::F32).unwrap_err();
+    let missing = files.tensors("model", &Device::Cpu, Stored::As(DType::F32)).unwrap_err();
     assert!(missing.to_string().contains("has no model.safetensors"), "{missing}");
 }
 
@@ -52,10 +54,11 @@ fn a_file_that_is_cut_off_is_refused() {
     safetensors::save(&HashMap::from([("one".to_owned(), tensor)]), &path).unwrap();
     let whole = fs::read(&path).unwrap();
     let files = Files::Folder(folder.path().to_owned());
-    assert!(files.tensors("model", &Device::Cpu, DType::F32).is_ok());
+    assert!(files.tensors("model", &Device::Cpu, Stored::As(DType::F32)).is_ok());
     for length in [0, 7, 8, 20, whole.len() - 1] {
         fs::write(&path, &whole[..length]).unwrap();
-        let error = files.tensors("model", &Device::Cpu, DType::F32).unwrap_err().to_string();
+        let error =
+            files.tensors("model", &Device::Cpu, Stored::As(DType::F32)).unwrap_err().to_string();
         assert!(error.starts_with("model.safetensors is wrong"), "{length}: {error}");
     }
 }

@@ -78,7 +78,7 @@ impl Decoder {
         let mut targets = Targets::default();
         let shape = (config.vocabulary, config.hidden);
         let table = weights.matrix(&format!("{prefix}model.embed_tokens.weight"), shape)?;
-        let embeddings = table.floats(place.device)?;
+        let embeddings = table.rows(place.device)?;
         let head = format!("{prefix}lm_head");
         let head = if config.tied {
             check_tied(weights, &format!("{head}.weight"), &embeddings)?;
@@ -152,7 +152,7 @@ impl Decoder {
         let parts = batch.spans.iter().map(|span| (span.run.adapter, span.run.tokens.len()));
         let adapted = groups(&self.adapters, parts)?;
         let ids = Tensor::new(batch.tokens(), &self.device)?;
-        let mut x = batch.splice(self.embeddings.index_select(&ids, 0)?)?;
+        let mut x = batch.splice(self.embeddings.index_select(&ids, 0)?.to_dtype(self.dtype)?)?;
         self.attention.begin(batch)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let options = LayerOptions {
@@ -254,8 +254,8 @@ pub(super) fn check_tied(
     if !weights.rest().contains(&name) {
         return Ok(());
     }
-    let own = weights.tensor(name, embeddings.dims())?;
-    if own.eq(embeddings)?.min_all()?.to_scalar::<u8>()? == 1 {
+    let own = weights.matrix(name, embeddings.dims2()?)?.rows(embeddings.device())?;
+    if own.to_dtype(embeddings.dtype())?.eq(embeddings)?.min_all()?.to_scalar::<u8>()? == 1 {
         return Ok(());
     }
     Err(LoadError::Unsupported {
@@ -350,8 +350,8 @@ fn gated(gate: &Tensor, up: &Tensor) -> candle_core::Result<Tensor> {
 }
 
 impl Matrix {
-    /// As numbers that rows can be taken from.
-    fn floats(&self, device: &Device) -> candle_core::Result<Tensor> {
+    /// As a tensor that rows can be taken from.
+    fn rows(&self, device: &Device) -> candle_core::Result<Tensor> {
         use candle_core::quantized::QMatMul;
         match self {
             Self::Float(tensor) | Self::Quantized(QMatMul::Tensor(tensor)) => Ok(tensor.clone()),

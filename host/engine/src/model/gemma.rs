@@ -75,11 +75,11 @@ pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
     let embeddings = parts.tensors.get(EMBEDDINGS).cloned();
     let embeddings =
         embeddings.ok_or_else(|| LoadError::MissingTensor { name: EMBEDDINGS.to_owned() })?;
-    let mut tensors = Tensors(parts.tensors);
+    let mut tensors = Tensors::new(parts.tensors, parts.dtype);
     check_tied(&mut tensors, HEAD, &embeddings)?;
     let names = names(&config);
     check_rest(&tensors, |name| names.contains(name))?;
-    let weights = VarBuilder::from_tensors(tensors.0, parts.dtype, parts.device);
+    let weights = VarBuilder::from_tensors(tensors.into_inner(), parts.dtype, parts.device);
     Ok(Box::new(Gemma {
         inner: gemma::Model::new(false, &config, weights)?,
         context: config.max_position_embeddings,

@@ -10,46 +10,111 @@
 
 pub(super) mod quantized;
 
+use std::ops::Range;
+
+use half::{bf16, f16, slice::HalfFloatSliceExt as _};
 use pulp::{Arch, Simd, WithSimd};
 
 /// So many rows of activations stay in the second cache while all weights pass by.
 const PANEL: usize = 48;
 
+/// A number that a weight may be: each is an `f32` as well, so products are the same bits whichever it is.
+pub(super) trait Weight: Copy + Sync {
+    /// The numbers as `f32`, which may be put into `room`, of as many.
+    fn widen<'a>(numbers: &'a [Self], room: &'a mut [f32]) -> &'a [f32];
+
+    /// How many numbers of room it takes to widen so many.
+    fn room(numbers: usize) -> usize {
+        numbers
+    }
+}
+
+impl Weight for f32 {
+    #[inline(always)]
+    fn widen<'a>(numbers: &'a [Self], _: &'a mut [f32]) -> &'a [f32] {
+        numbers
+    }
+
+    fn room(_: usize) -> usize {
+        0
+    }
+}
+
+impl Weight for bf16 {
+    /// The upper half of an `f32`.
+    #[inline(always)]
+    fn widen<'a>(numbers: &'a [Self], room: &'a mut [f32]) -> &'a [f32] {
+        for (wide, it) in room.iter_mut().zip(numbers) {
+            *wide = f32::from_bits(u32::from(it.to_bits()) << 16);
+        }
+        &room[..numbers.len()]
+    }
+}
+
+impl Weight for f16 {
+    #[inline(always)]
+    fn widen<'a>(numbers: &'a [Self], room: &'a mut [f32]) -> &'a [f32] {
+        let room = &mut room[..numbers.len()];
+        numbers.convert_to_f32_slice(room);
+        room
+    }
+}
+
 /// `y[t][o] = x[t] · w[o]` for rows of `width`; rows of `y` begin `stride` apart.
-pub(super) struct Product<'a> {
+pub(super) struct Product<'a, W> {
     pub(super) x: &'a [f32],
-    pub(super) w: &'a [f32],
+    pub(super) w: &'a [W],
     pub(super) y: &'a mut [f32],
     pub(super) width: usize,
     pub(super) stride: usize,
 }
 
-impl Product<'_> {
+/// The rows of `w` that begin at the output `out`, as `f32`.
+#[derive(Clone, Copy)]
+struct Weights<'a> {
+    out: usize,
+    w: &'a [f32],
+}
+
+impl<W: Weight> Product<'_, W> {
     pub(super) fn run(self) {
         Arch::new().dispatch(self);
     }
 
-    /// Rows `first..end` of `x` with the `R` rows of `w` from `out` on.
+    /// Rows of `x` with `R` rows of `w` from `out` on.
     #[inline(always)]
-    fn columns<S: Simd, const R: usize>(&mut self, simd: S, first: usize, end: usize, out: usize) {
-        let mut row = first;
+    fn columns<S: Simd, const R: usize>(
+        &mut self,
+        simd: S,
+        rows: Range<usize>,
+        out: usize,
+        room: &mut [f32],
+    ) {
+        let all = self.w;
+        let w = W::widen(&all[out * self.width..(out + R) * self.width], room);
+        let weights = Weights { out, w };
+        let Range { start: mut row, end } = rows;
         while row + 3 <= end {
-            self.tile::<S, R, 3>(simd, row, out);
+            self.tile::<S, R, 3>(simd, row, weights);
             row += 3;
         }
         match end - row {
-            2 => self.tile::<S, R, 2>(simd, row, out),
-            1 => self.tile::<S, R, 1>(simd, row, out),
+            2 => self.tile::<S, R, 2>(simd, row, weights),
+            1 => self.tile::<S, R, 1>(simd, row, weights),
             _ => {}
         }
     }
 
-    /// `C` rows of `x` with `R` rows of `w`: few enough that all sums stay in registers.
+    /// `C` rows of `x` with `R` rows of weights: few enough that all sums stay in registers.
     #[inline(always)]
-    fn tile<S: Simd, const R: usize, const C: usize>(&mut self, simd: S, row: usize, out: usize) {
+    fn tile<S: Simd, const R: usize, const C: usize>(
+        &mut self,
+        simd: S,
+        row: usize,
+        Weights { out, w }: Weights<'_>,
+    ) {
         let width = self.width;
         let x = &self.x[row * width..(row + C) * width];
-        let w = &self.w[out * width..(out + R) * width];
         let vectors = width / S::F32_LANES;
         let mut xs: [&[S::f32s]; C] = [&[]; C];
         let mut ws: [&[S::f32s]; R] = [&[]; R];
@@ -85,23 +150,24 @@ impl Product<'_> {
     }
 }
 
-impl WithSimd for Product<'_> {
+impl<W: Weight> WithSimd for Product<'_, W> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let rows = self.x.len() / self.width;
         let outputs = self.w.len() / self.width;
+        let mut room = vec![0f32; W::room(4 * self.width)];
         let mut first = 0;
         while first < rows {
             let end = (first + PANEL).min(rows);
             let mut out = 0;
             while out + 4 <= outputs {
-                self.columns::<S, 4>(simd, first, end, out);
+                self.columns::<S, 4>(simd, first..end, out, &mut room);
                 out += 4;
             }
             while out < outputs {
-                self.columns::<S, 1>(simd, first, end, out);
+                self.columns::<S, 1>(simd, first..end, out, &mut room);
                 out += 1;
             }
             first = end;

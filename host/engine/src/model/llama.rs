@@ -19,7 +19,7 @@ pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
     let kind = kind(parts.config);
     let config = DecoderConfig::read(kind, parts.config)?;
     let place = Place { device: parts.device, dtype: parts.dtype, cache: parts.cache };
-    let mut tensors = Tensors(parts.tensors);
+    let mut tensors = Tensors::new(parts.tensors, parts.dtype);
     let decoder = Decoder::new(config, &mut tensors, "", place)?;
     check_rest(&tensors, |_| false)?;
     Ok(Box::new(TextModel { family: kind.name(), decoder }))

@@ -86,7 +86,7 @@ pub(super) fn build(parts: Parts<'_>) -> Result<Box<dyn Model>, LoadError> {
     };
 
     let place = Place { device: parts.device, dtype: parts.dtype, cache: parts.cache };
-    let mut tensors = Tensors(parts.tensors);
+    let mut tensors = Tensors::new(parts.tensors, parts.dtype);
     let decoder = Decoder::new(text, &mut tensors, &format!("{DECODER}."), place)?;
     let tower = Tower::new(vision, layers, &mut tensors, &format!("{TOWER}."))?;
     // No adapter changes the projector.

@@ -88,7 +88,7 @@ impl Qwen3Vl {
             },
         };
         let place = Place { device: parts.device, dtype: parts.dtype, cache: parts.cache };
-        let mut tensors = Tensors(parts.tensors);
+        let mut tensors = Tensors::new(parts.tensors, parts.dtype);
         let decoder = Decoder::new(text, &mut tensors, &format!("{DECODER}."), place)?;
         let tower = Tower::new(shape, &mut tensors, &format!("{TOWER}."))?;
         check_rest(&tensors, |_| false)?;

@@ -1,3 +1,4 @@
+mod halves;
 mod qwen3_vl;
 mod smollm2;
 
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::{
     adapter::{AdapterError, AdapterLoadError},
-    checkpoint::Files,
+    checkpoint::{Files, Stored},
     error::LoadError,
     image::Preprocess,
     load,
@@ -444,11 +445,13 @@ fn candles_own_operations_say_the_same() {
         let raw = json_file(name, "config.json");
         let kind = Kind::of(raw["model_type"].as_str().unwrap()).unwrap();
         let config = DecoderConfig::read(kind, &raw).unwrap();
-        let tensors =
-            Files::Folder(folder(name)).tensors("model", &Device::Cpu, DType::F32).unwrap();
+        let tensors = Files::Folder(folder(name))
+            .tensors("model", &Device::Cpu, Stored::As(DType::F32))
+            .unwrap();
         let place =
             Place { device: &Device::Cpu, dtype: DType::F32, cache: CacheSize::Bytes(1 << 24) };
-        let mut decoder = Decoder::new(config, &mut Tensors(tensors), "", place).unwrap();
+        let mut decoder =
+            Decoder::new(config, &mut Tensors::new(tensors, DType::F32), "", place).unwrap();
         decoder.calculate_as_other_devices_do().unwrap();
         let mut model = Plain(decoder);
         for golden in golden(name, "base") {
@@ -483,7 +486,7 @@ fn check(model: &mut dyn Model, golden: &Value, images: &[Tensor], chunk: usize,
 
 fn parts<'a>(config: &'a Value, files: &'a Files, rename: impl Fn(&str) -> String) -> Parts<'a> {
     let tensors = files
-        .tensors("model", &Device::Cpu, DType::F32)
+        .tensors("model", &Device::Cpu, Stored::As(DType::F32))
         .unwrap()
         .into_iter()
         .map(|(name, tensor)| (rename(&name), tensor))
@@ -1004,8 +1007,9 @@ fn gguf_tensors() -> HashMap<String, QTensor> {
         let split = tensor.reshape((heads, 2, rows / heads / 2, columns)).unwrap();
         split.transpose(1, 2).unwrap().contiguous().unwrap().reshape((rows, columns)).unwrap()
     };
-    let tensors =
-        Files::Folder(folder("llama")).tensors("model", &Device::Cpu, DType::F32).unwrap();
+    let tensors = Files::Folder(folder("llama"))
+        .tensors("model", &Device::Cpu, Stored::As(DType::F32))
+        .unwrap();
     tensors
         .into_iter()
         .map(|(name, tensor)| {

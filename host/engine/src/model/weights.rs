@@ -12,10 +12,10 @@ use crate::error::LoadError;
 
 /// Tensors by name. Each is taken out once, so that what nobody takes is freed.
 pub(super) trait Weights {
-    /// A tensor as numbers that can be calculated with.
+    /// A tensor, of the type that is calculated with.
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError>;
 
-    /// The weight of a linear layer, (outputs, inputs).
+    /// The weight of a linear layer, (outputs, inputs), of the type that it is stored with.
     fn matrix(&mut self, name: &str, shape: (usize, usize)) -> Result<Matrix, LoadError>;
 
     /// Names of the tensors that nothing has taken, in any order.
@@ -69,23 +69,41 @@ impl Matrix {
 }
 
 /// Tensors of safetensors files.
-pub(super) struct Tensors(pub(super) HashMap<String, Tensor>);
+pub(super) struct Tensors {
+    all: HashMap<String, Tensor>,
+    dtype: DType,
+}
 
-impl Weights for Tensors {
-    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
-        let Some(tensor) = self.0.remove(name) else {
+impl Tensors {
+    /// `dtype` is what is calculated with. On a GPU all tensors have it; on a CPU matrices may have 16 bits.
+    pub(super) fn new(all: HashMap<String, Tensor>, dtype: DType) -> Self {
+        Self { all, dtype }
+    }
+
+    pub(super) fn into_inner(self) -> HashMap<String, Tensor> {
+        self.all
+    }
+
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
+        let Some(tensor) = self.all.remove(name) else {
             return Err(LoadError::MissingTensor { name: name.to_owned() });
         };
         check_shape(name, shape, tensor.dims())?;
         Ok(tensor.contiguous()?)
     }
+}
+
+impl Weights for Tensors {
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
+        Ok(self.take(name, shape)?.to_dtype(self.dtype)?)
+    }
 
     fn matrix(&mut self, name: &str, shape: (usize, usize)) -> Result<Matrix, LoadError> {
-        Ok(Matrix::Float(self.tensor(name, &[shape.0, shape.1])?))
+        Ok(Matrix::Float(self.take(name, &[shape.0, shape.1])?))
     }
 
     fn rest(&self) -> Vec<&str> {
-        self.0.keys().map(String::as_str).collect()
+        self.all.keys().map(String::as_str).collect()
     }
 }
 
