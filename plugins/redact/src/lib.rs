@@ -21,9 +21,10 @@
 //! The host scans for `patterns` natively, and this plugin turns the matches into edits; there is no regex engine inside.
 //!
 //! # How it works
-//! One pass, in a component sixteen bytes at a time and elsewhere eight, looks for bytes that any of the kinds must contain (a digit,
-//! `@ :`, and for secrets `= - _ .`, `A`, `B`, `b`). Only where one stands does a matcher look around. Each matcher looks back a bounded
-//! distance, and forward only over what it then consumes or remembers, so time grows with the length of the text whatever the text is.
+//! One pass, 64 bytes at a time, looks for bytes that any of the kinds must contain where something else that it needs stands beside
+//! them: an `@`, eight digits or digits behind digits, a `:` among hexadecimal ones, and for secrets `= : - _ .`, `A`, `B`, `b`. Only
+//! there does a matcher look around. Each matcher looks back a bounded distance, and forward only over what it then consumes or
+//! remembers, so time grows with the length of the text whatever the text is.
 //!
 //! # Layout
 //! - [`config`]: the configuration. [`kind`]: the kinds and their labels.

@@ -3,14 +3,22 @@
 const MAX_GROUPS: usize = 8;
 /// The longest number of a card, and more digits than any phone has.
 const MAX_DIGITS: usize = 19;
-/// The shortest number that is one group: that of a phone behind `+`.
-const MIN_ALONE: usize = 8;
+
+/// The shortest number of a phone, and of anything else but an address.
+const MIN_DIGITS: usize = 8;
 
 /// Runs of digits with one separator between each: `010-1234-5678`.
 #[derive(Debug, Default)]
 pub struct Groups {
     count: usize,
-    spans: [(usize, usize); MAX_GROUPS],
+    /// How many there are in all groups.
+    digits: usize,
+    /// Where the first group begins, and ends.
+    first: (usize, usize),
+    /// Where each group begins, from the first one's first digit: eight groups have less than 256 bytes.
+    starts: [u8; MAX_GROUPS],
+    /// 255 for a group that has more. Only the last one may be longer than anything that is looked for.
+    lengths: [u8; MAX_GROUPS],
     /// What stands behind each group, when another follows: `-`, a space, `.`, or a parenthesis with anything.
     separators: [u8; MAX_GROUPS],
 }
@@ -18,31 +26,38 @@ pub struct Groups {
 impl Groups {
     /// The groups from here, at most eight of them; the first one is whole, however long it is.
     pub fn parse(bytes: &[u8], at: usize) -> Self {
-        let mut groups = Self::default();
+        let mut groups = Self { first: (at, at), ..Self::default() };
         let mut start = at;
-        while groups.count < MAX_GROUPS {
-            let rest = bytes.get(start..).unwrap_or_default();
-            let length = rest.iter().take_while(|it| it.is_ascii_digit()).count();
-            let end = start + length;
-            groups.spans[groups.count] = (start, end);
+        for group in 0..MAX_GROUPS {
+            let mut end = start;
+            while bytes.get(end).is_some_and(u8::is_ascii_digit) {
+                end += 1;
+            }
+            if group == 0 {
+                groups.first.1 = end;
+            }
+            let length = end - start;
+            groups.starts[group] = (start - at) as u8;
+            groups.lengths[group] = u8::try_from(length).unwrap_or(u8::MAX);
+            groups.digits += length;
             groups.count += 1;
             // A longer group is no part of anything that is looked for.
             if length > MAX_DIGITS {
                 break;
             }
             let Some((separator, next)) = separator(bytes, end) else { break };
-            groups.separators[groups.count - 1] = separator;
+            groups.separators[group] = separator;
             start = next;
         }
         groups
     }
 
     pub fn first_start(&self) -> usize {
-        self.spans[0].0
+        self.first.0
     }
 
     pub fn first_end(&self) -> usize {
-        self.spans[0].1
+        self.first.1
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -51,11 +66,15 @@ impl Groups {
 
     /// 0 for a group that isn't there.
     pub(crate) fn length(&self, group: usize) -> usize {
-        self.spans.get(group).map_or(0, |(start, end)| end - start)
+        self.lengths.get(group).map_or(0, |it| usize::from(*it))
     }
 
     pub(crate) fn end(&self, group: usize) -> usize {
-        self.spans.get(group).map_or(0, |(_, end)| *end)
+        self.start(group) + self.length(group)
+    }
+
+    fn start(&self, group: usize) -> usize {
+        self.first.0 + self.starts.get(group).map_or(0, |it| usize::from(*it))
     }
 
     /// 0 behind the last group.
@@ -64,8 +83,12 @@ impl Groups {
     }
 
     pub(crate) fn text<'a>(&self, bytes: &'a [u8], group: usize) -> &'a [u8] {
-        let (start, end) = self.spans.get(group).copied().unwrap_or_default();
-        bytes.get(start..end).unwrap_or_default()
+        bytes.get(self.start(group)..self.end(group)).unwrap_or_default()
+    }
+
+    /// Whether these are too few digits for a phone, and too few groups for an address. With a country in front they may be an account.
+    pub(crate) fn are_few(&self) -> bool {
+        self.digits < MIN_DIGITS && self.count < 4
     }
 
     fn has_lengths(&self, from: usize, lengths: &[usize]) -> bool {
@@ -74,24 +97,13 @@ impl Groups {
     }
 }
 
-/// Where the digits that begin here end, if they are all there is to it: too few to be anything alone, nothing goes on with them, and
-/// no country stands in front. Years, counts and the ends of versions are most digits that there are.
-pub(crate) fn short_end(bytes: &[u8], at: usize) -> Option<usize> {
-    let digits = bytes.get(at..)?.iter().take(MIN_ALONE).take_while(|it| it.is_ascii_digit());
-    let length = digits.count();
-    let before = at.checked_sub(1).and_then(|it| bytes.get(it));
-    let end = at + length;
-    let short = length < MIN_ALONE
-        && !before.is_some_and(u8::is_ascii_alphabetic)
-        && separator(bytes, end).is_none();
-    short.then_some(end)
-}
-
 /// What stands between two groups, and where the second begins.
 fn separator(bytes: &[u8], at: usize) -> Option<(u8, usize)> {
     let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
-    if bytes.get(at) == Some(&b'.') {
-        return is_digit(at + 1).then_some((b'.', at + 1));
+    match bytes.get(at)? {
+        b'.' => return is_digit(at + 1).then_some((b'.', at + 1)),
+        b' ' | b'-' if is_digit(at + 1) => return Some((bytes[at], at + 1)),
+        _ => {}
     }
     let mut kind = 0;
     let mut end = at;
@@ -135,10 +147,10 @@ pub(crate) fn value(digits: &[u8]) -> u32 {
 /// that says century and gender. Numbers given since October 2020 have no check digit, so none is asked for.
 pub fn krn(bytes: &[u8], groups: &Groups) -> Option<(usize, usize)> {
     let start = groups.first_start();
-    let (end, hyphen) = if groups.has_lengths(0, &[6, 7]) {
-        (groups.end(1), matches!(groups.separator(0), b'-' | b' '))
-    } else {
-        (groups.end(0), false)
+    let (end, hyphen) = match groups.length(0) {
+        6 if groups.length(1) == 7 => (groups.end(1), matches!(groups.separator(0), b'-' | b' ')),
+        13 => (groups.end(0), false),
+        _ => return None,
     };
     // With its hyphen the number has a form of its own, even with a letter right before it.
     if (!hyphen && in_word(bytes, start)) || linked(bytes, start, b".") {
@@ -188,7 +200,7 @@ const CARD_SHAPES: [&[usize]; 5] =
 pub fn card(bytes: &[u8], groups: &Groups) -> Option<(usize, usize)> {
     let start = groups.first_start();
     // The digits behind a point are a fraction.
-    if linked(bytes, start, b".") {
+    if !matches!(groups.length(0), 4 | 13..) || linked(bytes, start, b".") {
         return None;
     }
     if (13..=MAX_DIGITS).contains(&groups.length(0)) {

@@ -95,10 +95,11 @@ impl<'a> Scan<'a> {
     }
 
     fn digits(&mut self, at: usize) -> usize {
-        if let Some(end) = number::short_end(self.bytes, at) {
-            return end;
-        }
         let groups = Groups::parse(self.bytes, at);
+        let before = at.checked_sub(1).and_then(|it| self.bytes.get(it));
+        if groups.are_few() && !before.is_some_and(u8::is_ascii_alphabetic) {
+            return groups.first_end();
+        }
         let found = self
             .number(Kind::Iban, &groups, iban::find)
             .or_else(|| self.number(Kind::Krn, &groups, number::krn))

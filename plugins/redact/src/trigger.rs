@@ -1,142 +1,168 @@
-//! Where in a text a matcher may have something to do: places of bytes that one of the kinds must contain.
+//! Where in a text a matcher may have something to do: places of bytes that one of the kinds must contain, with what has to stand
+//! around them.
 //!
-//! A block of the text is looked at as a whole, with a dozen instructions and no branch, and what is found in it is kept as a mask:
-//! a block that holds several of these bytes is read once. In a component a block is a vector of sixteen bytes, elsewhere a
-//! word of eight.
+//! A block of the text is looked at as a whole: each of its bytes becomes a bit in a few masks, and what stands beside what is a
+//! matter of shifting them. Most digits are years, counts and parts of versions, most colons and points belong to sentences; they
+//! cost no branch.
 
-/// The places of one text. With `SECRETS`, those that a matcher of secrets looks at as well: most of the other kinds' text has
-/// several times as many of these as of its own.
+use wide::u8x16;
+
+/// Bytes of a block, and bits of a mask.
+const BLOCK: usize = 64;
+/// How far behind a byte it is looked: at the eighth digit of a number. The last bytes of a block wait for the next one.
+const AHEAD: usize = 7;
+
+/// The places of one text. With `SECRETS`, those that a matcher of secrets looks at as well.
 #[derive(Debug)]
 pub struct Triggers<'a, const SECRETS: bool> {
     bytes: &'a [u8],
-    /// Where the present block begins.
+    /// Where the present block begins: one byte before its first place.
     start: usize,
-    /// What is left of its triggers: `block::STEP` bits for each byte, the first byte's are the lowest.
+    /// Where its places end.
+    end: usize,
+    /// Those that are left of them: a bit for each byte, the first byte's is the lowest.
     left: u64,
 }
 
 impl<'a, const SECRETS: bool> Triggers<'a, SECRETS> {
     pub fn new(bytes: &'a [u8]) -> Self {
-        let mut triggers = Self { bytes, start: 0, left: 0 };
+        let mut triggers = Self { bytes, start: 0, end: 0, left: 0 };
         triggers.read(0);
         triggers
     }
 
-    /// The next one from this place on. Asked for an earlier place than before, it looks anew.
+    /// The next one from this place on. Of a number that is the place of its first digit. Asked for an earlier place than before,
+    /// it looks anew.
     pub fn next(&mut self, from: usize) -> Option<usize> {
-        let ahead = from.wrapping_sub(self.start);
-        if ahead < block::BYTES {
-            self.left &= u64::MAX << (ahead * block::STEP);
+        if (self.start..self.end).contains(&from) {
+            self.left &= u64::MAX << (from - self.start);
         } else {
             self.read(from);
         }
         while self.left == 0 {
-            let next = self.start + block::BYTES;
-            if next >= self.bytes.len() {
+            if self.end >= self.bytes.len() {
                 return None;
             }
-            self.read(next);
+            self.read(self.end);
         }
-        Some(self.start + self.left.trailing_zeros() as usize / block::STEP)
+        let at = self.start + self.left.trailing_zeros() as usize;
+        Some(self.first_digit(from, at))
     }
 
-    /// Makes the block that begins here the present one.
-    fn read(&mut self, start: usize) {
-        let rest = self.bytes.get(start..).unwrap_or_default();
-        self.start = start;
-        self.left = match rest.first_chunk() {
-            Some(whole) => block::triggers::<SECRETS>(*whole),
-            None => {
-                // No trigger is a zero.
-                let mut padded = [0; block::BYTES];
-                for (to, from) in padded.iter_mut().zip(rest) {
-                    *to = *from;
+    /// Where the digits begin that the one at `at` belongs to. There are seven at most: eight are found by their first.
+    fn first_digit(&self, from: usize, at: usize) -> usize {
+        let run = self.bytes.get(from..=at).unwrap_or_default();
+        let digits = run.iter().rev().take_while(|it| it.is_ascii_digit()).count();
+        at - digits.saturating_sub(1)
+    }
+
+    /// Makes the block whose places begin here the present one.
+    fn read(&mut self, from: usize) {
+        self.start = from.saturating_sub(1);
+        let rest = self.bytes.get(self.start..).unwrap_or_default();
+        let triggers = match rest.first_chunk() {
+            Some(whole) if rest.len() > BLOCK => {
+                self.end = self.start + BLOCK - AHEAD;
+                triggers::<SECRETS>(whole) & (u64::MAX >> AHEAD)
+            }
+            _ => {
+                // No trigger is a zero, or needs one beside it.
+                let mut padded = [0; BLOCK];
+                for (to, it) in padded.iter_mut().zip(rest) {
+                    *to = *it;
                 }
-                block::triggers::<SECRETS>(padded)
+                self.end = self.start + BLOCK;
+                triggers::<SECRETS>(&padded)
             }
         };
+        self.left = triggers & (u64::MAX << (from - self.start));
     }
 }
 
-/// What digits, `:` and `@` lie between.
-const FIRST: u8 = b'0';
-const LAST: u8 = b':';
-const AT: u8 = b'@';
-/// Secrets begin or stand behind `-`, `.`, `=`, `:`, `A`, `B`, `_` and `b`. All but two of these lie close together, with `@` and the
-/// digits among them and little else.
-const SECRETS_FIRST: u8 = b'-';
-const SECRETS_LAST: u8 = b'B';
-const SECRETS_OTHER: [u8; 2] = [b'_', b'b'];
-
-/// Blocks of eight bytes in one register, for any target.
-#[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-mod block {
-    use super::{AT, FIRST, LAST, SECRETS_FIRST, SECRETS_LAST, SECRETS_OTHER};
-
-    pub(super) const BYTES: usize = 8;
-    /// Bits of the mask for each byte: the byte's own.
-    pub(super) const STEP: usize = 8;
-
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = 0x80 * ONES;
-
-    /// The high bit of each byte that is a trigger. Without their high bits, bytes and what is added to them never carry into
-    /// the byte beside; no byte of a multi-byte character is a trigger.
-    pub(super) fn triggers<const SECRETS: bool>(block: [u8; BYTES]) -> u64 {
-        let word = u64::from_le_bytes(block);
-        let low = word & !HIGH;
-        let between = |first: u8, last: u8| {
-            let from_first = low + u64::from(0x80 - first) * ONES;
-            let after_last = low + u64::from(0x80 - (last + 1)) * ONES;
-            from_first & !after_last
-        };
-        let is = |it: u8| !((low ^ (u64::from(it) * ONES)) + 0x7f * ONES);
-        let found = if SECRETS {
-            let [a, b] = SECRETS_OTHER;
-            between(SECRETS_FIRST, SECRETS_LAST) | is(a) | is(b)
-        } else {
-            between(FIRST, LAST) | is(AT)
-        };
-        found & !word & HIGH
+/// A bit for each byte that is a trigger, as far as the block shows it.
+fn triggers<const SECRETS: bool>(block: &[u8; BLOCK]) -> u64 {
+    let digits = mask(block, |it| it.between(b'0', b'9'));
+    let colons = mask(block, |it| it.is(b':'));
+    let at_signs = mask(block, |it| it.is(b'@'));
+    if !SECRETS && digits | colons | at_signs == 0 {
+        return 0;
+    }
+    let letters = mask(block, |it| it.lower().between(b'a', b'z'));
+    let found = at_signs | numbers(block, digits, letters);
+    if SECRETS {
+        found | colons | secrets(block, digits | letters)
+    } else {
+        // In an address, more of it stands behind each colon.
+        found | (colons & (digits | letters | colons) >> 1)
     }
 }
 
-/// Blocks of sixteen bytes in one vector, in components: wasmtime runs these instructions everywhere.
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-mod block {
-    use std::arch::wasm32::{
-        u8x16_bitmask, u8x16_eq, u8x16_le, u8x16_splat, u8x16_sub, u64x2, v128, v128_or,
-    };
+/// Of digits, what may be more than small numbers: the first one where a letter stands in front (of a country), the last one where more
+/// digits follow behind a gap, and each with seven more behind it. Three digits and two, as in `0.75`, are all small.
+fn numbers(block: &[u8; BLOCK], digits: u64, letters: u64) -> u64 {
+    let gaps = mask(block, |it| it.between(b'(', b')') | it.between(b'-', b'.') | it.is(b' '));
+    let first = digits & !(digits << 1);
+    let last = digits & !(digits >> 1);
+    let three = gaps >> 3 & digits >> 4;
+    let two = gaps >> 2 & (digits >> 3 | three);
+    let goes_on = last & gaps >> 1 & (digits >> 2 | two);
+    let ends = last & !goes_on;
+    // What stands in front of the block's first byte is not known.
+    let known = first & !1;
+    let few = (known | known << 1 | known << 2) & gaps >> 1 & digits >> 2 & (ends >> 2 | ends >> 3);
+    let pairs = digits & digits >> 1;
+    let fours = pairs & pairs >> 2;
+    let eights = fours & fours >> 4;
+    (first & letters << 1) | (goes_on & !few) | eights
+}
 
-    use super::{AT, FIRST, LAST, SECRETS_FIRST, SECRETS_LAST, SECRETS_OTHER};
+/// What a secret is recognized by, but for `:`.
+fn secrets(block: &[u8; BLOCK], alphanumeric: u64) -> u64 {
+    let dashes = mask(block, |it| it.is(b'-'));
+    let token = alphanumeric | dashes | mask(block, |it| it.is(b'_'));
+    let marks = mask(block, |it| it.between(b'-', b'.') | it.is(b'_'));
+    let words = !(alphanumeric << 1);
+    let keys = mask(block, |it| it.is(b'A')) & mask(block, |it| it.between(b'A', b'Z')) >> 1;
+    let bearers =
+        mask(block, |it| it.lower().is(b'b')) & mask(block, |it| it.lower().is(b'e')) >> 1;
+    mask(block, |it| it.is(b'='))
+        | (marks & token << 1 & token >> 1)
+        | (dashes & dashes >> 1)
+        | (words & (keys | bearers))
+}
 
-    pub(super) const BYTES: usize = 16;
-    /// Bits of the mask for each byte.
-    pub(super) const STEP: usize = 1;
+/// A bit for each byte that is so.
+#[inline(always)]
+fn mask(block: &[u8; BLOCK], is: impl Fn(Lane) -> u8x16) -> u64 {
+    let (lanes, _) = block.as_chunks::<16>();
+    let mut bits = 0;
+    for (at, lane) in lanes.iter().enumerate() {
+        bits |= u64::from(is(Lane(u8x16::new(*lane))).to_bitmask()) << (at * 16);
+    }
+    bits
+}
 
-    /// A bit for each byte that is a trigger. No byte of a multi-byte character is one.
-    pub(super) fn triggers<const SECRETS: bool>(block: [u8; BYTES]) -> u64 {
-        let both = u128::from_le_bytes(block);
-        let bytes = u64x2(both as u64, (both >> 64) as u64);
-        let found = if SECRETS {
-            let [a, b] = SECRETS_OTHER;
-            v128_or(
-                between(bytes, SECRETS_FIRST, SECRETS_LAST),
-                v128_or(is(bytes, a), is(bytes, b)),
-            )
-        } else {
-            v128_or(between(bytes, FIRST, LAST), is(bytes, AT))
-        };
-        u64::from(u8x16_bitmask(found))
+/// Sixteen bytes at once.
+#[derive(Clone, Copy)]
+struct Lane(u8x16);
+
+impl Lane {
+    /// Letters as small ones; what is no letter does not become one.
+    #[inline(always)]
+    fn lower(self) -> Self {
+        Self(self.0 | u8x16::splat(0x20))
+    }
+
+    #[inline(always)]
+    fn is(self, it: u8) -> u8x16 {
+        self.0.simd_eq(u8x16::splat(it))
     }
 
     /// What is less than the first wraps around, and is more than the last then.
-    fn between(bytes: v128, first: u8, last: u8) -> v128 {
-        u8x16_le(u8x16_sub(bytes, u8x16_splat(first)), u8x16_splat(last - first))
-    }
-
-    fn is(bytes: v128, it: u8) -> v128 {
-        u8x16_eq(bytes, u8x16_splat(it))
+    #[inline(always)]
+    fn between(self, first: u8, last: u8) -> u8x16 {
+        let from_first = self.0 - u8x16::splat(first);
+        from_first.min(u8x16::splat(last - first)).simd_eq(from_first)
     }
 }
 
@@ -146,21 +172,76 @@ mod tests {
 
     use super::*;
 
-    fn check<const SECRETS: bool>(bytes: &[u8], steps: &[usize]) -> Result<(), TestCaseError> {
-        let is_trigger = |it: u8| match SECRETS {
-            true => (b'-'..=b'B').contains(&it) || it == b'_' || it == b'b',
-            false => it.is_ascii_digit() || it == b':' || it == b'@',
+    /// Whether a place has to be found, byte by byte.
+    fn is_trigger<const SECRETS: bool>(bytes: &[u8], at: usize) -> bool {
+        let byte = |at: usize| bytes.get(at).copied().unwrap_or_default();
+        let before = at.checked_sub(1).map_or(0, byte);
+        let after = byte(at + 1);
+        let token = |it: u8| it.is_ascii_alphanumeric() || it == b'-' || it == b'_';
+        match byte(at) {
+            b'@' => true,
+            b':' => SECRETS || after == b':' || after.is_ascii_alphanumeric(),
+            b'=' => SECRETS,
+            b'-' if SECRETS && after == b'-' => true,
+            b'-' | b'.' | b'_' => SECRETS && token(before) && token(after),
+            b'A' => SECRETS && !before.is_ascii_alphanumeric() && after.is_ascii_uppercase(),
+            b'b' | b'B' => {
+                SECRETS && !before.is_ascii_alphanumeric() && matches!(after, b'e' | b'E')
+            }
+            _ => false,
+        }
+    }
+
+    /// Where the digits from here end, and where others begin behind a gap, if any do.
+    fn digits(bytes: &[u8], at: usize) -> (usize, Option<usize>) {
+        let is = |at: usize, of: &[u8]| bytes.get(at).is_some_and(|it| of.contains(it));
+        let end = (at..).find(|it| !is(*it, b"0123456789")).unwrap();
+        let next = (end..).find(|it| !is(*it, b" ().-")).unwrap();
+        let goes_on = (1..=3).contains(&(next - end)) && is(next, b"0123456789");
+        (end, goes_on.then_some(next))
+    }
+
+    /// Whether digits that begin here, or are looked at from here on, may be more than small numbers.
+    fn is_number(bytes: &[u8], from: usize, at: usize) -> bool {
+        let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+        if !is_digit(at) || (at > from && is_digit(at - 1)) {
+            return false;
+        }
+        let (end, next) = digits(bytes, at);
+        let few = |next: usize| {
+            let (second_end, third) = digits(bytes, next);
+            end - at <= 3 && next - end == 1 && second_end - next <= 2 && third.is_none()
         };
+        (at > 0 && bytes[at - 1].is_ascii_alphabetic())
+            || end - at >= 8
+            || next.is_some_and(|it| !few(it))
+    }
+
+    fn check<const SECRETS: bool>(bytes: &[u8], steps: &[usize]) -> Result<(), TestCaseError> {
         let mut triggers = Triggers::<SECRETS>::new(bytes);
-        let mut at = 0;
+        let mut from = 0;
         for step in steps.iter().cycle() {
-            let rest = bytes.get(at..).unwrap_or_default();
-            let expected = rest.iter().position(|it| is_trigger(*it)).map(|it| at + it);
-            prop_assert_eq!(triggers.next(at), expected, "from {} in {:?}", at, bytes);
-            let Some(found) = expected else { break };
-            at = found + step;
+            let expected = (from..bytes.len())
+                .find(|at| is_trigger::<SECRETS>(bytes, *at) || is_number(bytes, from, *at));
+            let found = triggers.next(from);
+            // At the edge of a block small numbers are found as well.
+            let extra = found.filter(|it| {
+                expected.is_none_or(|expected| *it < expected) && bytes[*it].is_ascii_digit()
+            });
+            prop_assert_eq!(found, extra.or(expected), "from {} in {:?}", from, bytes);
+            let Some(found) = found else { break };
+            // As a scan does, which goes on behind the digits that it has seen.
+            let digits = bytes[found..].iter().take_while(|it| it.is_ascii_digit()).count();
+            from = found + digits.max(*step);
         }
         Ok(())
+    }
+
+    #[test]
+    fn small_numbers_are_passed_over() {
+        for text in ["in 2026, 17 of 0.75 is 12.5%", "(0.7, 12)", "of 3 4"] {
+            assert_eq!(Triggers::<false>::new(text.as_bytes()).next(0), None, "{text}");
+        }
     }
 
     proptest! {
@@ -168,7 +249,16 @@ mod tests {
 
         #[test]
         fn no_trigger_is_passed_over(
-            bytes in vec(prop_oneof![4 => Just(b'x'), 2 => b'('..b'h', 1 => any::<u8>()], 0..80),
+            bytes in vec(
+                prop_oneof![
+                    4 => Just(b'x'),
+                    3 => b'0'..=b'9',
+                    2 => b' '..b'h',
+                    2 => prop::sample::select(&b" ().-_:@=AbBeE"[..]),
+                    1 => any::<u8>(),
+                ],
+                0..200,
+            ),
             steps in vec(1_usize..24, 1..8),
         ) {
             check::<false>(&bytes, &steps)?;
