@@ -45,58 +45,60 @@ impl Replacer {
     ///
     /// # Errors
     /// [`StageError::BadAnswer`] when an edit names a field that is not content, lies outside it, splits a character, or when
-    /// there are too many. The record may then be half edited: only its stub may go on.
+    /// there are too many. The record is then as it was.
     pub fn apply(&self, record: &mut Record, edits: Vec<Edit>) -> Result<(), StageError> {
-        self.apply_traced(record, edits, None)
+        check(record, &edits)?;
+        self.apply_checked(record, edits, None);
+        Ok(())
     }
 
-    /// [`Replacer::apply`], noting what was taken out where.
-    pub(crate) fn apply_traced(
+    /// [`Replacer::apply`] of edits that were checked, noting what was taken out where.
+    pub(crate) fn apply_checked(
         &self,
         record: &mut Record,
-        mut edits: Vec<Edit>,
+        edits: Vec<Edit>,
         mut trace: Option<&mut Trace>,
-    ) -> Result<(), StageError> {
-        if edits.is_empty() {
-            return Ok(());
-        }
-        check(record, &edits)?;
-        edits.sort_by_key(|it| (it.field, it.start, it.end));
+    ) {
+        let edits = merge(edits);
         let mut redactions = 0;
         for of_field in edits.chunk_by(|a, b| a.field == b.field) {
             let Some(Field { value: Value::Text(text), .. }) =
                 record.fields.get_mut(of_field[0].field)
             else {
-                return Err(StageError::BadAnswer);
+                continue;
             };
-            let merged = merge(of_field);
-            redactions += merged.iter().filter(|it| it.mode != Mode::Ellipsis).count();
-            let (edited, applied) = self.rewrite(text, merged);
-            *text = edited;
-            if let Some(trace) = &mut trace {
+            redactions += of_field.iter().filter(|it| it.mode != Mode::Ellipsis).count();
+            let mut applied = trace.is_some().then(Vec::new);
+            *text = self.rewrite(text, of_field, applied.as_mut());
+            if let (Some(trace), Some(applied)) = (&mut trace, applied) {
                 trace.add(of_field[0].field, applied);
             }
         }
         if redactions > 0 {
             count(record, redactions);
         }
-        Ok(())
     }
 
-    /// The text with each edit's replacement in its place, and where those are.
-    fn rewrite(&self, text: &str, edits: Vec<Edit>) -> (String, Vec<Applied>) {
+    /// The text with each edit's replacement in its place. Where those are is noted in `applied`, if somebody wants to know.
+    fn rewrite(
+        &self,
+        text: &str,
+        edits: &[Edit],
+        mut applied: Option<&mut Vec<Applied>>,
+    ) -> String {
         let mut out = String::with_capacity(text.len());
-        let mut applied = Vec::with_capacity(edits.len());
         let mut at = 0;
         for edit in edits {
             out.push_str(&text[at..edit.start]);
             let start = out.len();
-            self.replace(&mut out, &text[edit.start..edit.end], &edit);
+            self.replace(&mut out, &text[edit.start..edit.end], edit);
             at = edit.end;
-            applied.push(Applied { edit, start, end: out.len() });
+            if let Some(applied) = &mut applied {
+                applied.push(Applied { edit: edit.clone(), start, end: out.len() });
+            }
         }
         out.push_str(&text[at..]);
-        (out, applied)
+        out
     }
 
     fn replace(&self, out: &mut String, taken: &str, edit: &Edit) {
@@ -135,43 +137,40 @@ impl Replacer {
 /// # Errors
 /// As [`Replacer::apply`].
 pub fn check(record: &Record, edits: &[Edit]) -> Result<(), StageError> {
-    let fits = |it: &Edit| match record.fields.get(it.field) {
-        // `get` refuses a range that is reversed, outside, or inside a character.
+    let fits = |of_field: &[Edit]| match record.fields.get(of_field[0].field) {
         // Text of a closed set is not an editor's to change: it could spell what it saw in labels there.
         Some(field) if !field.is_content() => false,
-        Some(Field { value: Value::Text(text), .. }) => text.get(it.start..it.end).is_some(),
+        Some(Field { value: Value::Text(text), .. }) => {
+            // `get` refuses a range that is reversed, outside, or inside a character.
+            of_field.iter().all(|it| text.get(it.start..it.end).is_some())
+        }
         _ => false,
     };
-    let good = edits.len() <= EDITS_MAX && edits.iter().all(fits);
+    let good = edits.len() <= EDITS_MAX && edits.chunk_by(|a, b| a.field == b.field).all(fits);
     if good { Ok(()) } else { Err(StageError::BadAnswer) }
 }
 
-/// Joins sorted and checked edits of one text where they overlap; the longer one gives label and mode.
-pub(crate) fn merge(edits: &[Edit]) -> Vec<Edit> {
-    let mut merged: Vec<Edit> = Vec::with_capacity(edits.len());
+/// Sorts edits by field and place, and joins those that overlap; the longer one gives label and mode.
+pub(crate) fn merge(mut edits: Vec<Edit>) -> Vec<Edit> {
+    edits.retain(|it| it.start < it.end);
+    edits.sort_by_key(|it| (it.field, it.start, it.end));
     // Length of the edit that gave the last merged one its label.
-    let mut longest = 0;
-    for edit in edits {
-        if edit.start == edit.end {
-            continue;
-        }
+    let mut longest = edits.first().map_or(0, |it| it.end - it.start);
+    edits.dedup_by(|edit, last| {
         let length = edit.end - edit.start;
-        match merged.last_mut() {
-            Some(last) if edit.start < last.end => {
-                last.end = last.end.max(edit.end);
-                if length > longest {
-                    longest = length;
-                    last.label = edit.label.clone();
-                    last.mode = edit.mode;
-                }
-            }
-            _ => {
-                longest = length;
-                merged.push(edit.clone());
-            }
+        if edit.field != last.field || edit.start >= last.end {
+            longest = length;
+            return false;
         }
-    }
-    merged
+        last.end = last.end.max(edit.end);
+        if length > longest {
+            longest = length;
+            last.mode = edit.mode;
+            std::mem::swap(&mut last.label, &mut edit.label);
+        }
+        true
+    });
+    edits
 }
 
 /// Adds to the record's number of redactions, which several editors share.

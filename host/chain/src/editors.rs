@@ -124,8 +124,7 @@ impl Editors {
             } else {
                 crate::session::settle(&mut record, field, edits, longest)
             };
-            let applied = self.replacer.apply_traced(&mut record, edits, trace.as_deref_mut());
-            applied.map_err(|it| stub(it, &name))?;
+            self.replacer.apply_checked(&mut record, edits, trace.as_deref_mut());
         }
         Ok(Some(record))
     }
@@ -171,7 +170,8 @@ impl OneStage<'_> {
     fn apply(&mut self, mut record: Record, verdict: Verdict, draft: &mut Draft) {
         let result = match verdict {
             Verdict::Keep(edits) => {
-                self.replacer.apply_traced(&mut record, edits, draft.trace.as_mut())
+                self.replacer.apply_checked(&mut record, edits, draft.trace.as_mut());
+                Ok(())
             }
             // A terminal record is a guarantee of the server: it can be emptied, never dropped.
             Verdict::Drop(_) if event::TERMINAL.contains(&record.event.as_ref()) => {

@@ -240,9 +240,9 @@ pub(crate) fn settle(
     let sure = longest.map_or(0, |it| text.len().saturating_sub(it));
     let mut cut = text.floor_char_boundary(sure);
     let (mut edits, others): (Vec<_>, Vec<_>) = edits.into_iter().partition(|it| it.field == field);
-    edits.sort_by_key(|it| (it.start, it.end));
+    edits = merge(edits);
     // An edit across the cut waits as a whole: another one may yet join it.
-    if let Some(across) = merge(&edits).iter().find(|it| it.start < cut && cut < it.end) {
+    if let Some(across) = edits.iter().find(|it| it.start < cut && cut < it.end) {
         cut = across.start;
     }
     text.truncate(cut);

@@ -92,14 +92,24 @@ impl Editor for EditorInstance {
         for (packed, verdict) in answer.verdicts.iter().enumerate() {
             verdicts[self.packer.records[packed]] = self.verdict(verdict)?;
         }
-        for edit in &answer.edits {
-            let heads = &self.packer.batch.records;
-            let packed = heads.partition_point(|it| it.values_end <= edit.value);
-            let record = *self.packer.records.get(packed).ok_or(StageError::BadAnswer)?;
-            let edit = self.translate(edit)?;
+        let mut rest = answer.edits.as_slice();
+        while let Some(first) = rest.first() {
+            let (record, values) =
+                self.packer.record_of(first.value).ok_or(StageError::BadAnswer)?;
+            let together = rest.iter().take_while(|it| values.contains(&it.value)).count();
+            let (of_record, others) = rest.split_at(together);
+            rest = others;
+            let mut translated = Vec::with_capacity(together);
+            for edit in of_record {
+                translated.push(self.translate(edit)?);
+            }
             // Edits of a record that is dropped or refused have nothing to do.
             if let Verdict::Keep(edits) = &mut verdicts[record] {
-                edits.push(edit);
+                if edits.is_empty() {
+                    *edits = translated;
+                } else {
+                    edits.append(&mut translated);
+                }
             }
         }
         Ok(verdicts)

@@ -144,6 +144,15 @@ impl Packer {
         Ok(())
     }
 
+    /// The index of the record that a packed value belongs to, in what was given, and all values of that record.
+    pub(crate) fn record_of(&self, value: u32) -> Option<(usize, Range<u32>)> {
+        let heads = &self.batch.records;
+        let packed = heads.partition_point(|it| it.values_end <= value);
+        let end = heads.get(packed)?.values_end;
+        let start = packed.checked_sub(1).map_or(0, |it| heads[it].values_end);
+        Some((*self.records.get(packed)?, start..end))
+    }
+
     fn clear(&mut self) {
         self.batch.text.clear();
         self.batch.names.clear();
