@@ -110,10 +110,7 @@ impl Bench {
         let before = released.load(Relaxed);
         let start = Instant::now();
         for record in self.corpus.iter().cycle().take(records) {
-            while pipeline.queue().waiting() > 2048 {
-                thread::yield_now();
-            }
-            pipeline.push(record.clone());
+            push(pipeline, record);
         }
         // The log's own records, such as those of a swap, are not among the released.
         while released.load(Relaxed) - before < records as u64 {
@@ -121,6 +118,14 @@ impl Bench {
         }
         start.elapsed().as_secs_f64() / records as f64
     }
+}
+
+/// Pushes a record when there is room. The wait leaves the processor to those that the queue waits for.
+fn push(pipeline: &Pipeline, record: &Record) {
+    while pipeline.queue().waiting() > 2048 {
+        thread::sleep(Duration::from_micros(50));
+    }
+    pipeline.push(record.clone());
 }
 
 fn size(field: &record::Field) -> usize {
@@ -217,8 +222,8 @@ fn swap(bench: &Bench, pipeline: &Pipeline, swaps: usize) {
     let before = pipeline.queue().counts().1;
     let (memory, early, late) = thread::scope(|scope| {
         scope.spawn(|| {
-            while !done.load(Relaxed) {
-                bench.run(pipeline, 1_000);
+            for record in bench.corpus.iter().cycle().take_while(|_| !done.load(Relaxed)) {
+                push(pipeline, record);
             }
         });
         if let Ok(mut longest) = bench.longest.lock() {
