@@ -18,7 +18,7 @@ use uuid::Uuid;
 use wasmtime::{Engine, component::Component};
 
 use self::name::Name;
-use crate::error::CacheError;
+use crate::{compile::compile, error::CacheError};
 
 mod folder;
 mod name;
@@ -108,7 +108,7 @@ impl Cache {
                 let _ = fs::remove_file(self.path(&name));
             }
         }
-        let component = Component::new(engine, bytes)?;
+        let component = compile(engine, bytes)?;
         self.misses.fetch_add(1, Ordering::Relaxed);
         if self.write(&name, &component).is_err() {
             self.unwritten.fetch_add(1, Ordering::Relaxed);

@@ -5,7 +5,7 @@
 //!
 //! # Layout
 //! - [`runtime`]: the wasmtime engine, the epoch clock and the linker.
-//! - [`cache`]: compiled components on disk. [`state`]: the stores of the plugins that were granted one.
+//! - [`compile`]: compiling, aside. [`cache`]: compiled components on disk. [`state`]: the stores of the plugins that were granted one.
 //! - [`component`]: a loaded, checked and configured component: its role, description and setup.
 //! - [`instance`]: one store, one deadline for each entry. [`limits`]: what a guest may use.
 //! - [`http`]: what a handler that was granted hosts may ask of the network, and how much.
@@ -16,6 +16,7 @@
 
 pub mod bindings;
 pub mod cache;
+mod compile;
 pub mod component;
 mod editor;
 pub mod error;

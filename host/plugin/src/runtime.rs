@@ -16,6 +16,7 @@ use wasmtime::{
 use crate::{
     bindings::v0_1,
     cache::Cache,
+    compile::compile,
     error::{LoadError, one_line},
     http::{self, Network},
     instance::GuestState,
@@ -75,7 +76,7 @@ impl Runtime {
     pub(crate) fn component(&self, bytes: &[u8]) -> Result<Component, LoadError> {
         let component = match &self.cache {
             Some(it) => it.component(&self.engine, bytes),
-            None => Component::new(&self.engine, bytes),
+            None => compile(&self.engine, bytes),
         };
         component.map_err(|it| LoadError::NotComponent(one_line(&it)))
     }
