@@ -6,19 +6,6 @@ import time
 
 import llama_cpp
 
-# AMX is announced by virtual machines that do not allow it, and llama.cpp takes it at its word: no repacked weights for it. For
-# Q4_1 there are no others.
-defaults = llama_cpp.llama_cpp.llama_model_default_params
-
-
-def without_extra_buffers():
-    params = defaults()
-    params.use_extra_bufts = False
-    return params
-
-
-llama_cpp.llama_cpp.llama_model_default_params = without_extra_buffers
-
 model, prompt, tokens = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 llama = llama_cpp.Llama(model, n_ctx=1024, n_batch=512, n_threads=1, n_threads_batch=1, verbose=False)
 flags = llama_cpp.llama_print_system_info().decode().split("|")
