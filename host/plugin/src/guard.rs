@@ -11,7 +11,7 @@ use regex_automata::{
     util::pool::Pool,
 };
 
-use crate::{bindings::v0_1::types, component::Setup, error::LoadError};
+use crate::{bindings::v0_1::types, component::Setup, error::LoadError, lanes};
 
 /// Guards of one plugin: each may be a pass over the text.
 const GUARDS_MAX: usize = 64;
@@ -84,9 +84,13 @@ impl Search {
     }
 
     fn is_match(&self, text: &str) -> bool {
-        let input = Input::new(text).earliest(true);
+        let mut states = self.states.get();
         // A search that gave up has ruled nothing out.
-        self.dfa.try_search_fwd(&mut self.states.get(), &input).map_or(true, |it| it.is_some())
+        if text.len() >= lanes::BYTES_MIN {
+            return lanes::is_match(&self.dfa, &mut states, text).unwrap_or(true);
+        }
+        let input = Input::new(text).earliest(true);
+        self.dfa.try_search_fwd(&mut states, &input).map_or(true, |it| it.is_some())
     }
 }
 

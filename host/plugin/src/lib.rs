@@ -12,7 +12,7 @@
 //! - [`editor`], [`formatter`], [`handler`]: the three roles as stages.
 //! - [`pack`]: records to a batch. [`patterns`]: what the host scans for on a guest's behalf; [`prefilter`], [`literals`]: which of
 //!   many patterns can match in a text at all.
-//! - [`guard`]: which text an editor is not shown, since nothing in it can matter to it.
+//! - [`guard`]: which text an editor is not shown, since nothing in it can matter to it; [`lanes`]: looking for that in long texts.
 
 pub mod bindings;
 pub mod cache;
@@ -25,6 +25,7 @@ mod guard;
 mod handler;
 mod http;
 mod instance;
+mod lanes;
 pub mod limits;
 mod literals;
 mod pack;

@@ -1,7 +1,5 @@
 //! International bank account numbers: the length of the country, and check digits by ISO 7064 (mod 97).
 
-use crate::number::Groups;
-
 const MAX: usize = 34;
 
 /// Countries and the length of their numbers, four bytes each, in the order of the alphabet.
@@ -28,9 +26,8 @@ const BEFORE: [usize; 27] = {
     before
 };
 
-/// The number whose check digits are the first group.
-pub fn find(bytes: &[u8], groups: &Groups) -> Option<(usize, usize)> {
-    let digits = groups.first_start();
+/// The number whose check digits stand here.
+pub fn find(bytes: &[u8], digits: usize) -> Option<(usize, usize)> {
     let start = digits.checked_sub(2)?;
     if start > 0 && bytes.get(start - 1)?.is_ascii_alphanumeric() {
         return None;

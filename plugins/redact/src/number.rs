@@ -29,10 +29,7 @@ impl Groups {
         let mut groups = Self { first: (at, at), ..Self::default() };
         let mut start = at;
         for group in 0..MAX_GROUPS {
-            let mut end = start;
-            while bytes.get(end).is_some_and(u8::is_ascii_digit) {
-                end += 1;
-            }
+            let end = start + digits(bytes.get(start..).unwrap_or_default());
             if group == 0 {
                 groups.first.1 = end;
             }
@@ -86,7 +83,7 @@ impl Groups {
         bytes.get(self.start(group)..self.end(group)).unwrap_or_default()
     }
 
-    /// Whether these are too few digits for a phone, and too few groups for an address. With a country in front they may be an account.
+    /// Whether these are too few digits for a phone, and too few groups for an address.
     pub(crate) fn are_few(&self) -> bool {
         self.digits < MIN_DIGITS && self.count < 4
     }
@@ -95,6 +92,20 @@ impl Groups {
         from + lengths.len() <= self.count
             && lengths.iter().enumerate().all(|(at, it)| self.length(from + at) == *it)
     }
+}
+
+/// How many digits the text begins with. Eight bytes are looked at as one number, since most groups are shorter.
+fn digits(text: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    if let Some(word) = text.first_chunk() {
+        // Digits become 0 to 9, to which nothing carries but from behind the first that is none.
+        let values = u64::from_le_bytes(*word) ^ (u64::from(b'0') * ONES);
+        let others = (values.wrapping_add(0x76 * ONES) | values) & (0x80 * ONES);
+        if others != 0 {
+            return others.trailing_zeros() as usize / 8;
+        }
+    }
+    text.iter().take_while(|it| it.is_ascii_digit()).count()
 }
 
 /// What stands between two groups, and where the second begins.

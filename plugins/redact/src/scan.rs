@@ -95,14 +95,17 @@ impl<'a> Scan<'a> {
     }
 
     fn digits(&mut self, at: usize) -> usize {
+        if self.kinds.has(Kind::Iban)
+            && let Some(found) = iban::find(self.bytes, at)
+        {
+            return self.push(Some(found), Kind::Iban);
+        }
         let groups = Groups::parse(self.bytes, at);
-        let before = at.checked_sub(1).and_then(|it| self.bytes.get(it));
-        if groups.are_few() && !before.is_some_and(u8::is_ascii_alphabetic) {
+        if groups.are_few() {
             return groups.first_end();
         }
         let found = self
-            .number(Kind::Iban, &groups, iban::find)
-            .or_else(|| self.number(Kind::Krn, &groups, number::krn))
+            .number(Kind::Krn, &groups, number::krn)
             .or_else(|| self.number(Kind::Card, &groups, number::card))
             .or_else(|| self.number(Kind::Ip, &groups, ip::v4))
             .or_else(|| self.number(Kind::Phone, &groups, number::phone));
