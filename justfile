@@ -59,7 +59,7 @@ faults cases="all":
 bench-peers *flags:
     benches/peers/run.sh {{flags}}
 
-# Measure the engine against llama.cpp on the same GGUF file; the first run compiles llama.cpp
+# Measure the engine against llama.cpp and mistral.rs on the same GGUF files; the first run compiles both
 bench-engines:
     benches/engines/run.sh
 

@@ -44,7 +44,7 @@ pub fn measure(contenders: &mut [Contender], records: &[Input], plan: &Plan) {
             let times = turn.times.max(1);
             let Some(spent) = contender.ask(|peer| turn_of(peer, records, times)) else { continue };
             if round == 0 {
-                turn.times = plan.turn.div_duration_f64(spent.max(Duration::from_nanos(1))) as u32;
+                turn.times = fill(contender, records, plan.turn, spent);
                 continue;
             }
             turn.spent += spent;
@@ -52,6 +52,19 @@ pub fn measure(contenders: &mut [Contender], records: &[Input], plan: &Plan) {
             contender.best.entry(case).and_modify(|it| *it = each.min(*it)).or_insert(each);
         }
     }
+}
+
+/// How often the job has to be done to fill a turn, if doing it once took so long. The first time takes longer than later ones.
+fn fill(contender: &mut Contender, records: &[Input], turn: Duration, once: Duration) -> u32 {
+    let (mut times, mut spent) = (1, once);
+    while spent < turn {
+        times *= 2;
+        match contender.ask(|peer| turn_of(peer, records, times)) {
+            Some(it) => spent = it,
+            None => break,
+        }
+    }
+    times
 }
 
 fn turn_of(peer: &mut dyn Peer, records: &[Input], times: u32) -> Result<Duration> {

@@ -33,6 +33,46 @@ impl EditorInstance {
         Ok(Self { plugin, instance, guest, packer: Packer::new(), ellipsis: "ELLIPSIS".into() })
     }
 
+    /// Asks the guest about the packed records. `verdicts` begin with that of the first record that was read.
+    fn edit_packed(&mut self, verdicts: &mut [Verdict]) -> Result<(), StageError> {
+        if self.packer.records.is_empty() {
+            return Ok(());
+        }
+        let setup = &self.plugin.setup;
+        self.packer.scan(&setup.patterns, self.plugin.settings.limits.work)?;
+        let (guest, packed) = (&self.guest, &self.packer.batch);
+        let answer = self.instance.enter(self.plugin.settings.limits.work, |store| {
+            guest.call_edit_batch(store, packed)
+        })?;
+        if answer.verdicts.len() != self.packer.records.len() {
+            return Err(StageError::BadAnswer);
+        }
+        for (packed, verdict) in answer.verdicts.iter().enumerate() {
+            verdicts[self.packer.records[packed]] = self.verdict(verdict)?;
+        }
+        let mut rest = answer.edits.as_slice();
+        while let Some(first) = rest.first() {
+            let (record, values) =
+                self.packer.record_of(first.value).ok_or(StageError::BadAnswer)?;
+            let together = rest.iter().take_while(|it| values.contains(&it.value)).count();
+            let (of_record, others) = rest.split_at(together);
+            rest = others;
+            let mut translated = Vec::with_capacity(together);
+            for edit in of_record {
+                translated.push(self.translate(edit)?);
+            }
+            // Edits of a record that is dropped or refused have nothing to do.
+            if let Verdict::Keep(edits) = &mut verdicts[record] {
+                if edits.is_empty() {
+                    *edits = translated;
+                } else {
+                    edits.append(&mut translated);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What the guest said of one packed record, in the chain's terms.
     fn verdict(&self, verdict: &editor::Verdict) -> Result<Verdict, StageError> {
         match verdict.code {
@@ -73,44 +113,14 @@ impl Stage for EditorInstance {
 
 impl Editor for EditorInstance {
     fn edit(&mut self, batch: &[Record]) -> Result<Vec<Verdict>, StageError> {
-        let setup = &self.plugin.setup;
-        if !self.packer.pack(batch.iter(), setup, false) {
-            return Err(StageError::Memory);
-        }
         let mut verdicts = vec![Verdict::Keep(Vec::new()); batch.len()];
-        if self.packer.records.is_empty() {
-            return Ok(verdicts);
-        }
-        self.packer.scan(&setup.patterns, self.plugin.settings.limits.work)?;
-        let (guest, packed) = (&self.guest, &self.packer.batch);
-        let answer = self.instance.enter(self.plugin.settings.limits.work, |store| {
-            guest.call_edit_batch(store, packed)
-        })?;
-        if answer.verdicts.len() != self.packer.records.len() {
-            return Err(StageError::BadAnswer);
-        }
-        for (packed, verdict) in answer.verdicts.iter().enumerate() {
-            verdicts[self.packer.records[packed]] = self.verdict(verdict)?;
-        }
-        let mut rest = answer.edits.as_slice();
-        while let Some(first) = rest.first() {
-            let (record, values) =
-                self.packer.record_of(first.value).ok_or(StageError::BadAnswer)?;
-            let together = rest.iter().take_while(|it| values.contains(&it.value)).count();
-            let (of_record, others) = rest.split_at(together);
-            rest = others;
-            let mut translated = Vec::with_capacity(together);
-            for edit in of_record {
-                translated.push(self.translate(edit)?);
-            }
-            // Edits of a record that is dropped or refused have nothing to do.
-            if let Verdict::Keep(edits) = &mut verdicts[record] {
-                if edits.is_empty() {
-                    *edits = translated;
-                } else {
-                    edits.append(&mut translated);
-                }
-            }
+        let mut done = 0;
+        while done < batch.len() {
+            let rest = batch[done..].iter();
+            let read = self.packer.pack(rest, &self.plugin.setup, false);
+            let read = read.ok_or(StageError::Memory)?;
+            self.edit_packed(&mut verdicts[done..])?;
+            done += read;
         }
         Ok(verdicts)
     }

@@ -36,7 +36,7 @@ impl Stage for FormatterInstance {
 impl Formatter for FormatterInstance {
     fn format(&mut self, batch: &[Released]) -> Result<Formatted, StageError> {
         let setup = &self.plugin.setup;
-        if !self.packer.pack(batch.iter().map(|it| &**it), setup, true) {
+        if self.packer.pack(batch.iter().map(|it| &**it), setup, true).is_none() {
             return Err(StageError::Memory);
         }
         self.packer.scan(&setup.patterns, self.plugin.settings.limits.work)?;

@@ -40,7 +40,7 @@ impl Stage for HandlerInstance {
 impl Handler for HandlerInstance {
     fn handle(&mut self, batch: &[Released]) -> Result<(), StageError> {
         let setup = &self.plugin.setup;
-        if !self.packer.pack(batch.iter().map(|it| &**it), setup, true) {
+        if self.packer.pack(batch.iter().map(|it| &**it), setup, true).is_none() {
             return Err(StageError::Memory);
         }
         self.packer.scan(&setup.patterns, self.plugin.settings.limits.work)?;

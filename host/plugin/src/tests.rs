@@ -151,6 +151,28 @@ fn only_the_poison_record_of_a_batch_loses_its_content() {
 }
 
 #[test]
+fn a_batch_of_long_texts_is_edited_in_parts() {
+    let redact = builtin("redact", "{}").unwrap();
+    let text = |at: usize| format!("{}kim{at}@example.com", "a ".repeat(at * 5_000));
+    // 900 kB in all, and between them a text that is not shown.
+    let batch: Vec<Record> =
+        (0..14).flat_map(|at| [record(&text(at)), record("nothing")]).collect();
+    let verdicts = redact.editor().unwrap().open().unwrap().edit(&batch).unwrap();
+    let places: Vec<(usize, usize)> = verdicts
+        .iter()
+        .enumerate()
+        .filter_map(|(at, it)| match it {
+            Verdict::Keep(edits) if edits.is_empty() => None,
+            Verdict::Keep(edits) => Some((at, edits[0].start)),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let expected: Vec<(usize, usize)> = (0..14).map(|at| (2 * at, at * 10_000)).collect();
+    assert_eq!(places, expected);
+    assert_eq!(verdicts.len(), batch.len());
+}
+
+#[test]
 fn a_misdeed_while_setting_up_is_an_error_of_loading() {
     let check = |deed: &str, want: &str| {
         let mut settings = settings(&format!(r#"{{"do":"{deed}"}}"#));
