@@ -54,11 +54,12 @@ impl Walk<'_> {
         let length = bytes.len() / LANES;
         let begin = |lane: usize| lane * length;
         let mut starts = [self.start(0)?; LANES];
-        for lane in 1..LANES {
-            starts[lane] = self.start(begin(lane))?;
+        for (lane, start) in starts.iter_mut().enumerate().skip(1) {
+            *start = self.start(begin(lane))?;
         }
         let parts: [&[u8]; LANES] = std::array::from_fn(|lane| &bytes[begin(lane)..][..length]);
         let mut states = starts;
+        #[expect(clippy::needless_range_loop, reason = "a place in each of the parts")]
         for at in 0..length {
             let next: [LazyStateID; LANES] = std::array::from_fn(|lane| {
                 self.dfa.next_state_untagged(self.cache, states[lane], parts[lane][at])
