@@ -81,7 +81,7 @@ pub(crate) fn dtype(
         (DtypeChoice::Auto, Some(_)) => Ok(DType::BF16),
         (_, None) => refused("weights of a GGUF file are what they are there; choose auto or f32"),
         _ if device.is_cpu() => refused(
-            "a CPU calculates in f32, with weights as the file has them; choose auto or f32, or a GPU",
+            "a CPU calculates in f32; choose auto, which keeps the weights as the file has them, or f32, or a GPU",
         ),
         (DtypeChoice::F16, _) => Ok(DType::F16),
         (DtypeChoice::Bf16, _) if !has_bf16(device) => {

@@ -85,11 +85,13 @@ impl Search {
 
     fn is_match(&self, text: &str) -> bool {
         let mut states = self.states.get();
-        // A search that gave up has ruled nothing out.
-        if text.len() >= lanes::BYTES_MIN {
-            return lanes::is_match(&self.dfa, &mut states, text).unwrap_or(true);
+        if text.len() >= lanes::BYTES_MIN
+            && let Ok(found) = lanes::is_match(&self.dfa, &mut states, text)
+        {
+            return found;
         }
         let input = Input::new(text).earliest(true);
+        // A search that gave up has ruled nothing out.
         self.dfa.try_search_fwd(&mut states, &input).map_or(true, |it| it.is_some())
     }
 }
@@ -141,6 +143,11 @@ mod tests {
         check(&[(3, "b")], "aaa", false);
         check(&[(9, ""), (0, "b")], "ab", true);
         check(&[(0, "^b"), (0, "a$")], "ab", false);
+        let long = "ab".repeat(500);
+        check(&[(0, "^b")], &long, false);
+        check(&[(0, "^a")], &long, true);
+        check(&[(0, "b$")], &long, true);
+        check(&[(0, "a$")], &long, false);
     }
 
     #[test]

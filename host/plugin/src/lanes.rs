@@ -18,11 +18,15 @@ const LANES: usize = 4;
 /// Below so many bytes the joints cost more than is won.
 pub(crate) const BYTES_MIN: usize = 256;
 
-/// The automaton cannot decide: its states are full, or it met a byte that it is not made for.
+/// Nothing is known but by a search from the beginning: the automaton's states were full, it met a byte that it is not made for, or it
+/// looks at the beginning of a text only.
 #[derive(Debug)]
 pub(crate) struct Undecided;
 
 /// Whether there is a match anywhere.
+///
+/// # Errors
+/// When it cannot be said in parts.
 pub(crate) fn is_match(dfa: &DFA, cache: &mut Cache, text: &str) -> Result<bool, Undecided> {
     cache.search_start(0);
     let mut walk = Walk { dfa, clears: cache.clear_count(), cache, text, walked: 0 };

@@ -15,7 +15,7 @@ pub struct Groups {
     digits: usize,
     /// Where the first group begins, and ends.
     first: (usize, usize),
-    /// Where each group begins, from the first one's first digit: eight groups have less than 256 bytes.
+    /// Where each group begins, from the first one's first digit: less than 256 bytes, since only the last group may be long.
     starts: [u8; MAX_GROUPS],
     /// 255 for a group that has more. Only the last one may be longer than anything that is looked for.
     lengths: [u8; MAX_GROUPS],

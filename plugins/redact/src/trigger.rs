@@ -31,8 +31,7 @@ impl<'a, const SECRETS: bool> Triggers<'a, SECRETS> {
         triggers
     }
 
-    /// The next one from this place on. Of a number that is the place of its first digit. Asked for an earlier place than before,
-    /// it looks anew.
+    /// The next one from this place on, which never lies before the last one. Of a number that is the place of its first digit.
     pub fn next(&mut self, from: usize) -> Option<usize> {
         if (self.start..self.end).contains(&from) {
             self.left &= u64::MAX << (from - self.start);

@@ -255,7 +255,13 @@ pub(super) fn check_tied(
         return Ok(());
     }
     let own = weights.matrix(name, embeddings.dims2()?)?.rows(embeddings.device())?;
-    if own.to_dtype(embeddings.dtype())?.eq(embeddings)?.min_all()?.to_scalar::<u8>()? == 1 {
+    // Another type has other numbers; `f32` has all of both.
+    let same = if own.dtype() == embeddings.dtype() {
+        own.eq(embeddings)?
+    } else {
+        own.to_dtype(DType::F32)?.eq(&embeddings.to_dtype(DType::F32)?)?
+    };
+    if same.min_all()?.to_scalar::<u8>()? == 1 {
         return Ok(());
     }
     Err(LoadError::Unsupported {

@@ -163,9 +163,19 @@ fn tensors_that_nothing_reads_are_refused() {
     assert_eq!(build("qwen3", "lm_head.weight", embeddings), Ok(()));
     let raw = json_file("qwen3", "config.json");
     let files = Files::Folder(folder("qwen3"));
-    let mut parts = parts(&raw, &files, str::to_owned);
-    let other = (&parts.tensors["model.embed_tokens.weight"] * 2.0).unwrap();
-    parts.tensors.insert("lm_head.weight".to_owned(), other);
-    let error = (family(&raw).unwrap().build)(parts).err().unwrap().to_string();
+    let build = |change: &dyn Fn(&Tensor) -> (Tensor, Tensor)| {
+        let mut parts = parts(&raw, &files, str::to_owned);
+        let (table, head) = change(&parts.tensors["model.embed_tokens.weight"]);
+        parts.tensors.insert("model.embed_tokens.weight".to_owned(), table);
+        parts.tensors.insert("lm_head.weight".to_owned(), head);
+        (family(&raw).unwrap().build)(parts).map(|_| ()).map_err(|error| error.to_string())
+    };
+    let half = |it: &Tensor| it.to_dtype(DType::BF16).unwrap();
+    let wide = |it: &Tensor| half(it).to_dtype(DType::F32).unwrap();
+    let error = build(&|it| (it.clone(), (it * 2.0).unwrap())).unwrap_err();
     assert!(error.contains("tie_word_embeddings"), "{error}");
+    // Rounded they would be the same.
+    let error = build(&|it| (half(it), it.clone())).unwrap_err();
+    assert!(error.contains("tie_word_embeddings"), "{error}");
+    assert_eq!(build(&|it| (half(it), wide(it))), Ok(()));
 }
