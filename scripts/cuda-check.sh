@@ -3,8 +3,9 @@
 #
 # candle's kernels need nvcc and its binary links the CUDA libraries. This makes a stand-in for both: a compiler that writes empty
 # kernels, and archives whose functions look for the real library when the program starts and fail cleanly when it is not there.
-# What it proves: the code behind the feature compiles, links, and starts without a driver. It computes nothing. With `--types`, only
-# the engine and its tests go through clippy, which takes a fraction of the time. `FEATURES=cudnn` does the same for that feature.
+# What it proves: the code behind the feature compiles, links, and starts without a driver. It computes nothing. `FEATURES=cudnn` and
+# `FEATURES=flash-attn` do the same for these features. With `--types`, only the engine and its tests go through clippy, with all
+# features at once, which takes a fraction of the time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/cuda-tree.sh
@@ -42,12 +43,21 @@ esac
 EOF
 chmod +x "$tree/bin/nvcc"
 
+# candle-flash-attn asks for CUTLASS at one commit, which would be cloned. Headers that nobody reads need not be there.
+manifest=$(cargo metadata --locked --format-version 1 --features flash-attn | grep -oP '"manifest_path":"\K[^"]*/candle-flash-attn-[^"]*')
+commit=$(grep -oP 'CUTLASS_COMMIT: &str = "\K\w+' "$(dirname "$manifest")/build.rs")
+export CUDAFORGE_HOME=$tree/cudaforge
+cutlass=$CUDAFORGE_HOME/git/checkouts/cutlass-${commit:0:16}
+mkdir -p "$cutlass/include"
+git -C "$cutlass" init --quiet
+echo "$commit" >"$cutlass/.git/HEAD"
+
 export CUDA_COMPUTE_CAP=90
-features=${FEATURES:-cuda}
 # A folder of its own: candle's kernel cache does not notice another nvcc.
 if [ "${1:-}" = --types ]; then
-  exec cargo clippy --locked --release -p engine --features "$features" --all-targets --target-dir target/cuda -- -D warnings
+  exec cargo clippy --locked --release -p engine --features "${FEATURES:-cudnn,flash-attn}" --all-targets --target-dir target/cuda -- -D warnings
 fi
+features=${FEATURES:-cuda}
 cargo build --locked --release --features "$features" --target-dir target/cuda
 program=target/cuda/release/bucksaw
 portable "$program"

@@ -4,6 +4,7 @@
 //! devices they are tensors of one row for each token, gathered for every step.
 
 mod device;
+mod flash;
 mod host;
 
 use candle_core::{DType, Device, Result, Tensor};
@@ -76,21 +77,24 @@ impl Attention {
             Cache::Host(HostCache::new(heads, config.layers(), capacity, tables))
         } else {
             let layers = config.layers();
-            Cache::Device(DeviceCache::new(heads, layers, capacity, tables, device, dtype)?)
+            let mut cache = DeviceCache::new(heads, layers, capacity, tables, device, dtype)?;
+            cache.flash = flash::serves(device, dtype, heads.size);
+            Cache::Device(cache)
         };
         Ok(Self { cache, capacity, axes: config.rope.axes().map(<[Axis]>::to_vec) })
     }
 
-    /// The same, empty, as it would be on another device.
+    /// The same, empty, as it would be on another device, with flash attention or without.
     #[cfg(test)]
-    pub(super) fn on_other_device(&self, config: &DecoderConfig) -> Result<Self> {
+    pub(super) fn on_other_device(&self, config: &DecoderConfig, flash: bool) -> Result<Self> {
         let Cache::Host(host) = &self.cache else {
             return Err(candle_core::Error::Msg("it is on one".to_owned()));
         };
         let (heads, layers, tables) =
             (host.heads(), config.layers(), config.rope.tables(config.context));
         let (device, dtype) = (&Device::Cpu, DType::F32);
-        let cache = DeviceCache::new(heads, layers, self.capacity, tables, device, dtype)?;
+        let mut cache = DeviceCache::new(heads, layers, self.capacity, tables, device, dtype)?;
+        cache.flash = flash;
         let axes = self.axes.clone();
         Ok(Self { cache: Cache::Device(cache), capacity: self.capacity, axes })
     }

@@ -233,10 +233,10 @@ impl Decoder {
         Ok(info)
     }
 
-    /// Attention by candle's operations, as on a GPU.
+    /// Attention as on a GPU: by candle's operations, or by flash attention.
     #[cfg(test)]
-    pub(super) fn calculate_as_other_devices_do(&mut self) -> candle_core::Result<()> {
-        self.attention = self.attention.on_other_device(&self.config)?;
+    pub(super) fn calculate_as_other_devices_do(&mut self, flash: bool) -> candle_core::Result<()> {
+        self.attention = self.attention.on_other_device(&self.config, flash)?;
         Ok(())
     }
 

@@ -1,8 +1,8 @@
-//! Attention by candle's own operations, for devices other than a CPU.
+//! Attention for devices other than a CPU: by flash attention, or by candle's own operations.
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::{BLOCK_TOKENS, Heads, LayerOptions};
+use super::{BLOCK_TOKENS, Heads, LayerOptions, flash::Ragged};
 use crate::model::{
     Capacity,
     batch::{Batch, Span},
@@ -14,6 +14,8 @@ pub(super) struct DeviceCache {
     layers: Vec<(Tensor, Tensor)>,
     cosines: Tensor,
     sines: Tensor,
+    /// Whether all sequences of a step are one call of flash attention.
+    pub(super) flash: bool,
     step: Option<Step>,
 }
 
@@ -23,8 +25,15 @@ struct Step {
     sines: Tensor,
     /// Where each number of the new keys goes: (rows, heads * size).
     targets: Tensor,
-    /// For each span, the slots of its tokens.
-    slots: Vec<Tensor>,
+    slots: Slots,
+}
+
+/// Where the tokens of a step's spans are in the cache.
+enum Slots {
+    /// Of each span.
+    Each(Vec<Tensor>),
+    /// Of one span after the other.
+    All(Tensor, Ragged),
 }
 
 impl DeviceCache {
@@ -48,6 +57,7 @@ impl DeviceCache {
             layers: (0..layers).map(|_| Ok((zeros()?, zeros()?))).collect::<Result<_>>()?,
             cosines: table(cosines)?,
             sines: table(sines)?,
+            flash: false,
             step: None,
         })
     }
@@ -76,11 +86,13 @@ impl DeviceCache {
             cosines,
             sines,
             targets: targets.contiguous()?,
-            slots: batch
-                .spans
-                .iter()
-                .map(|span| Tensor::new(slots(span, 0), device))
-                .collect::<Result<_>>()?,
+            slots: if self.flash {
+                let all: Vec<u32> = batch.spans.iter().flat_map(|span| slots(span, 0)).collect();
+                Slots::All(Tensor::new(all, device)?, Ragged::new(&batch.spans, device)?)
+            } else {
+                let each = batch.spans.iter().map(|span| Tensor::new(slots(span, 0), device));
+                Slots::Each(each.collect::<Result<_>>()?)
+            },
         });
         Ok(())
     }
@@ -111,8 +123,20 @@ impl DeviceCache {
         all_keys.scatter_set(&step.targets, &keys.reshape((batch.rows, width))?, 0)?;
         all_values.scatter_set(&step.targets, &values.contiguous()?, 0)?;
 
+        let slots = match &step.slots {
+            Slots::Each(slots) => slots,
+            Slots::All(slots, ragged) => {
+                let all = |cache: &Tensor| {
+                    let rows = cache.index_select(slots, 0)?;
+                    rows.reshape(((), heads.key_value_heads, heads.size))
+                };
+                let (keys, values) = (all(all_keys)?, all(all_values)?);
+                let found = ragged.find(layer.window, [&queries, &keys, &values])?;
+                return found.reshape((batch.rows, heads.heads * heads.size));
+            }
+        };
         let mut found = Vec::with_capacity(batch.spans.len());
-        for (span, slots) in batch.spans.iter().zip(&step.slots) {
+        for (span, slots) in batch.spans.iter().zip(slots) {
             let queries = queries.narrow(0, span.first, span.run.tokens.len())?;
             let keys = all_keys.index_select(slots, 0)?;
             let values = all_values.index_select(slots, 0)?;

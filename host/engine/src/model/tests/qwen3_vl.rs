@@ -142,11 +142,11 @@ fn neighbours_change_nothing() {
 }
 
 #[test]
-fn candles_own_operations_say_the_same() {
+fn attention_of_other_devices_says_the_same() {
     let golden = json_file(NAME, "golden.json");
-    let mut model = model();
-    model.decoder.calculate_as_other_devices_do().unwrap();
-    for name in CASES {
+    for (flash, name) in CASES.into_iter().flat_map(|name| [(false, name), (true, name)]) {
+        let mut model = model();
+        model.decoder.calculate_as_other_devices_do(flash).unwrap();
         let case = &golden["cases"][name];
         let mut text = seeing(&mut model, case, 0);
         let mut other = seeing(&mut model, &golden["cases"]["two"], 1);

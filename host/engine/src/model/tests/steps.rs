@@ -160,7 +160,7 @@ fn runs_that_do_not_fit_are_errors_and_no_panics() {
 
 /// The way of calculating that other devices than a CPU take, on a CPU.
 #[test]
-fn candles_own_operations_say_the_same() {
+fn attention_of_other_devices_says_the_same() {
     struct Plain(Decoder);
 
     impl Model for Plain {
@@ -195,7 +195,7 @@ fn candles_own_operations_say_the_same() {
         fn unload_adapter(&mut self, _: &str) {}
     }
 
-    for name in MODELS {
+    for (flash, name) in MODELS.into_iter().flat_map(|name| [(false, name), (true, name)]) {
         let raw = json_file(name, "config.json");
         let kind = Kind::of(raw["model_type"].as_str().unwrap()).unwrap();
         let config = DecoderConfig::read(kind, &raw).unwrap();
@@ -206,7 +206,7 @@ fn candles_own_operations_say_the_same() {
             Place { device: &Device::Cpu, dtype: DType::F32, cache: CacheSize::Bytes(1 << 24) };
         let mut decoder =
             Decoder::new(config, &mut Tensors::new(tensors, DType::F32), "", place).unwrap();
-        decoder.calculate_as_other_devices_do().unwrap();
+        decoder.calculate_as_other_devices_do(flash).unwrap();
         let mut model = Plain(decoder);
         for golden in golden(name, "base") {
             let mut text = Text::new(&golden.prompt, 0);
