@@ -68,19 +68,18 @@ fn text(record: &Record) -> String {
     }
 }
 
+/// A chain of editors alone.
+fn spec(editors: Vec<Arc<dyn Source<dyn Editor>>>) -> Spec {
+    Spec { name: "test".into(), editors, handlers: vec![], outputs: vec![], shadow: None }
+}
+
 /// Runs texts through a chain of one editor, and gives what was released and how often an instance was opened.
 fn run<F>(texts: &[&str], edit: F) -> (Vec<String>, usize)
 where
     F: Fn(&[Record]) -> Result<Vec<Verdict>, StageError> + Send + Sync + Clone + 'static,
 {
     let opened = Arc::new(AtomicUsize::new(0));
-    let spec = Spec {
-        name: "test".into(),
-        editors: vec![Arc::new(Fake { edit, opened: opened.clone() })],
-        handlers: vec![],
-        outputs: vec![],
-        shadow: None,
-    };
+    let spec = spec(vec![Arc::new(Fake { edit, opened: opened.clone() })]);
     let mut chain = Chain::new(&spec, tools());
     let released = chain.edit(texts.iter().map(|it| record(it)).collect());
     (released.iter().map(|it| text(it)).collect(), opened.load(Ordering::Relaxed))

@@ -18,7 +18,7 @@ use crate::{
 const TEXT_MAX: usize = 48 << 20;
 
 /// Text that editors are shown at once, in bytes, unless one record has more: with the copy in the guest, and what is made of it, it
-/// stays in the second cache of a processor. Ten times as much took a sixth longer.
+/// stays in the second cache of a processor. Fifty times as much took a seventh longer.
 const TEXT_ENOUGH: usize = 128 << 10;
 
 /// Matches of patterns in one batch: 16 MiB of them. A pattern that matches each character of everything finds more.

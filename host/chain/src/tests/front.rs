@@ -8,7 +8,7 @@ use std::{
 use record::{Severity, Stream};
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use super::{chains, labels, start, text, traps};
+use super::{chains, labels, spec, start, text, traps};
 use crate::{Editor, Keeper, Keeping, Released, STORE_TARGET, Source, Spec, TARGET};
 
 #[test]
@@ -42,13 +42,7 @@ fn what_is_to_be_stored_goes_to_the_keeper_alone_through_its_chain_at_any_level(
     let check = |chain: Option<&str>, editor: Arc<dyn Source<dyn Editor>>, want: &[&str]| {
         let (written, kept) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Kept::default()));
         let mut chains = chains(&written, "lines", Some(labels("LOG")));
-        let store = Spec {
-            name: "store".into(),
-            editors: vec![editor],
-            handlers: vec![],
-            outputs: vec![],
-            shadow: None,
-        };
+        let store = Spec { name: "store".into(), ..spec(vec![editor]) };
         chains.chains.insert("store".into(), store);
         chains.level = Severity::CRITICAL;
         chains.keeping = Some(Keeping { keeper: kept.clone(), chain: chain.map(Arc::from) });

@@ -5,18 +5,12 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use record::{Field, Record, RequestContext, Value};
 
-use super::{Digits, labels, record, tools, traps};
-use crate::{Chain, Editor, Source, Spec};
+use super::{Digits, labels, record, spec, tools, traps};
+use crate::{Chain, Editor, Source};
 
 /// What a chain releases of a text that arrives in parts, all parts joined.
 fn stream(parts: &[String], editor: Arc<dyn Source<dyn Editor>>) -> String {
-    let spec = Spec {
-        name: "test".into(),
-        editors: vec![editor],
-        handlers: vec![],
-        outputs: vec![],
-        shadow: None,
-    };
+    let spec = spec(vec![editor]);
     let mut chain = Chain::new(&spec, tools());
     let id = "a1b2c3d4-0000-4000-8000-000000000000".to_owned();
     let context = Some(Arc::new(RequestContext::new(id, "test".into())));
@@ -66,13 +60,7 @@ proptest! {
 
 #[test]
 fn a_text_with_a_hole_is_withheld() {
-    let spec = Spec {
-        name: "test".into(),
-        editors: vec![],
-        handlers: vec![],
-        outputs: vec![],
-        shadow: None,
-    };
+    let spec = spec(vec![]);
     let mut chain = Chain::new(&spec, tools());
     let id = "a1b2c3d4-0000-4000-8000-000000000000".to_owned();
     let context = Arc::new(RequestContext::new(id, "test".into()));

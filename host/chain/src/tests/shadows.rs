@@ -7,7 +7,7 @@ use std::{
 
 use record::{Field, Record, RequestContext};
 
-use super::{Digits, Fake, labels, record, text, tools, traps};
+use super::{Digits, Fake, labels, record, spec, text, tools, traps};
 use crate::{
     Chain, Editor, ShadowSpec, Source, Spec, Verdict,
     clock::{instant, pass},
@@ -16,13 +16,7 @@ use crate::{
 #[test]
 fn a_shadow_is_compared_and_emits_nothing() {
     let shadow = ShadowSpec { name: "other".into(), editors: vec![labels("B")], share: 1.0 };
-    let spec = Spec {
-        name: "test".into(),
-        editors: vec![labels("A")],
-        handlers: vec![],
-        outputs: vec![],
-        shadow: Some(shadow),
-    };
+    let spec = Spec { shadow: Some(shadow), ..spec(vec![labels("A")]) };
     let tools = tools();
     let stats = tools.stats.clone();
     let mut chain = Chain::new(&spec, tools);
@@ -45,13 +39,7 @@ fn a_slow_shadow_keeps_to_its_share_and_what_it_skips_is_counted() {
     };
     let slow = Arc::new(Fake { edit: slow, opened: Arc::default() });
     let shadow = ShadowSpec { name: "slow".into(), editors: vec![slow], share: SHARE };
-    let spec = Spec {
-        name: "test".into(),
-        editors: vec![labels("A")],
-        handlers: vec![],
-        outputs: vec![],
-        shadow: Some(shadow),
-    };
+    let spec = Spec { shadow: Some(shadow), ..spec(vec![labels("A")]) };
     let tools = tools();
     let stats = tools.stats.clone();
     pass(Duration::ZERO);
@@ -74,11 +62,8 @@ fn a_slow_shadow_keeps_to_its_share_and_what_it_skips_is_counted() {
 #[test]
 fn a_shadow_is_compared_with_a_text_in_parts_once_it_is_whole() {
     let spec = Spec {
-        name: "test".into(),
-        editors: vec![Arc::new(Digits)],
-        handlers: vec![],
-        outputs: vec![],
         shadow: Some(ShadowSpec { name: "none".into(), editors: vec![], share: 1.0 }),
+        ..spec(vec![Arc::new(Digits)])
     };
     let tools = tools();
     let stats = tools.stats.clone();
@@ -110,11 +95,8 @@ fn a_shadow_is_compared_with_a_text_in_parts_once_it_is_whole() {
 fn a_text_in_parts_that_never_is_whole_is_counted_as_skipped() {
     let check = |editor: Arc<dyn Source<dyn Editor>>, parts: &[String], torn: bool| {
         let spec = Spec {
-            name: "test".into(),
-            editors: vec![editor],
-            handlers: vec![],
-            outputs: vec![],
             shadow: Some(ShadowSpec { name: "none".into(), editors: vec![], share: 1.0 }),
+            ..spec(vec![editor])
         };
         let tools = tools();
         let stats = tools.stats.clone();
