@@ -118,8 +118,9 @@ fn numbers(block: &[u8; BLOCK], digits: u64, letters: u64) -> u64 {
 /// What a secret is recognized by, but for `:`.
 fn secrets(block: &[u8; BLOCK], alphanumeric: u64) -> u64 {
     let dashes = mask(block, |it| it.is(b'-'));
-    let token = alphanumeric | dashes | mask(block, |it| it.is(b'_'));
-    let marks = mask(block, |it| it.between(b'-', b'.') | it.is(b'_'));
+    let underscores = mask(block, |it| it.is(b'_'));
+    let token = alphanumeric | dashes | underscores;
+    let marks = dashes | underscores | mask(block, |it| it.is(b'.'));
     let words = !(alphanumeric << 1);
     let keys = mask(block, |it| it.is(b'A')) & mask(block, |it| it.between(b'A', b'Z')) >> 1;
     let bearers =
