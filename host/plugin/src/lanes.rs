@@ -13,7 +13,7 @@ use regex_automata::{
     },
 };
 
-/// Parts at a time. Two take a tenth longer, eight a third.
+/// Parts at a time. Two take a tenth longer, eight a quarter.
 const LANES: usize = 4;
 /// From so many bytes on the joints cost less than is won: a sixth of the time here, a third at twice as many.
 pub(crate) const BYTES_MIN: usize = 64;
