@@ -11,8 +11,9 @@ use record::{Record, Stream, event};
 use crate::{
     aside::Aside,
     clock::Clock,
+    draft::{Draft, Drafts},
     edit::Replacer,
-    editors::{Draft, Editors},
+    editors::Editors,
     fallback,
     keeper::Keeper,
     output::Output,
@@ -239,13 +240,13 @@ impl Chain {
         let size = batch.len();
         let compared = self.shadow.as_mut().and_then(|it| it.wants(size).then_some(it));
         let beside = compared.is_some().then(|| batch.clone());
-        let mut drafts: Vec<Draft> =
-            batch.into_iter().map(|it| Draft::new(it, beside.is_some())).collect();
-        let start = std::time::Instant::now();
+        let mut drafts = Drafts::new(batch, beside.is_some());
+        let start = Instant::now();
         self.editors.edit(&mut drafts, &mut self.reports);
-        if let (Some(shadow), Some(batch)) = (compared, beside) {
-            shadow.compare(batch, &drafts, start.elapsed());
-        }
+        let (Some(shadow), Some(batch)) = (compared, beside) else { return drafts.release() };
+        let took = start.elapsed();
+        let drafts = drafts.finish();
+        shadow.compare(batch, &drafts, took);
         drafts.into_iter().filter_map(Draft::release).collect()
     }
 

@@ -10,7 +10,8 @@ use record::{Field, Record, Value};
 
 use crate::{
     chain::{Spec, Tools},
-    editors::{Draft, Editors, State},
+    draft::{Draft, Drafts, State},
+    editors::Editors,
     output::Output,
     released::Released,
     report::Reports,
@@ -138,8 +139,9 @@ impl Side {
     }
 
     fn run(&mut self, batch: Vec<Record>) -> (Vec<Draft>, Lines) {
-        let mut drafts: Vec<Draft> = batch.into_iter().map(|it| Draft::new(it, true)).collect();
+        let mut drafts = Drafts::new(batch, true);
         self.editors.edit(&mut drafts, &mut Reports::new());
+        let drafts = drafts.finish();
         let mut places = Vec::new();
         let mut released: Vec<Released> = Vec::new();
         for (place, draft) in drafts.iter().enumerate() {

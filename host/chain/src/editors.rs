@@ -6,8 +6,8 @@ use std::sync::Arc;
 use record::{Record, Stub, event};
 
 use crate::{
+    draft::{Drafts, Stop},
     edit::{Replacer, check},
-    released::Released,
     report::Reports,
     slot::Slot,
     stage::{Editor, Source, StageError, Verdict},
@@ -19,35 +19,6 @@ use crate::{
 pub(crate) struct Editors {
     slots: Vec<Slot<dyn Editor>>,
     replacer: Replacer,
-}
-
-/// A record on its way through the editors.
-#[derive(Debug)]
-pub(crate) struct Draft {
-    pub(crate) state: State,
-    /// What was taken out, if somebody wants to know.
-    pub(crate) trace: Option<Trace>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum State {
-    Open(Record),
-    Stub(Record, Stub),
-    Dropped,
-}
-
-impl Draft {
-    pub(crate) fn new(record: Record, traced: bool) -> Self {
-        Self { state: State::Open(record), trace: traced.then(Trace::default) }
-    }
-
-    pub(crate) fn release(self) -> Option<Released> {
-        match self.state {
-            State::Open(record) => Some(Released::edited(record)),
-            State::Stub(record, stub) => Some(Released::stub(record, stub)),
-            State::Dropped => None,
-        }
-    }
 }
 
 impl Editors {
@@ -70,25 +41,9 @@ impl Editors {
     }
 
     /// Takes records through every editor, in place.
-    pub(crate) fn edit(&mut self, drafts: &mut [Draft], reports: &mut Reports) {
-        for at in 0..self.slots.len() {
-            let mut places = Vec::with_capacity(drafts.len());
-            let mut records = Vec::with_capacity(drafts.len());
-            for (place, draft) in drafts.iter_mut().enumerate() {
-                match std::mem::replace(&mut draft.state, State::Dropped) {
-                    State::Open(record) => {
-                        places.push(place);
-                        records.push(record);
-                    }
-                    other => draft.state = other,
-                }
-            }
-            let mut stage = OneStage {
-                slot: &mut self.slots[at],
-                replacer: &self.replacer,
-                reports: &mut *reports,
-            };
-            stage.edit(records, &places, drafts);
+    pub(crate) fn edit(&mut self, drafts: &mut Drafts, reports: &mut Reports) {
+        for slot in &mut self.slots {
+            OneStage { slot, replacer: &self.replacer, reports: &mut *reports }.edit(drafts);
         }
     }
 
@@ -138,63 +93,60 @@ struct OneStage<'a> {
 }
 
 impl OneStage<'_> {
-    /// Edits records and puts what became of them into their places.
-    fn edit(&mut self, records: Vec<Record>, places: &[usize], drafts: &mut [Draft]) {
-        if records.is_empty() {
+    fn edit(&mut self, drafts: &mut Drafts) {
+        if drafts.open().is_empty() {
             return;
         }
-        if records.len() == 1 || !self.slot.on_trial() {
-            match call(self.slot, &records, |_| ()) {
-                Ok((verdicts, ())) => {
-                    for ((record, verdict), &place) in records.into_iter().zip(verdicts).zip(places)
-                    {
-                        self.apply(record, verdict, &mut drafts[place]);
-                    }
-                    return;
-                }
-                Err(error) if records.len() == 1 => {
-                    for (record, &place) in records.into_iter().zip(places) {
-                        drafts[place].state = self.stub(record, error);
-                    }
-                    return;
-                }
-                Err(_) => {}
-            }
-        }
-        // The batch failed: one record at a time, so that only the poison record loses its content.
-        for (record, place) in records.into_iter().zip(places) {
-            self.edit(vec![record], std::slice::from_ref(place), drafts);
-        }
+        let mut answers = self.ask(drafts.open()).into_iter();
+        drafts.treat(|record, trace| {
+            let answer = answers.next().unwrap_or(Err(StageError::BadAnswer));
+            self.apply(record, answer, trace)
+        });
     }
 
-    fn apply(&mut self, mut record: Record, verdict: Verdict, draft: &mut Draft) {
-        let result = match verdict {
-            Verdict::Keep(edits) => {
-                self.replacer.apply_checked(&mut record, edits, draft.trace.as_mut());
-                Ok(())
+    /// What the editor says of each record. When it fails for all of them at once, it is shown one record at a time, so that only
+    /// the poison record loses its content.
+    fn ask(&mut self, records: &[Record]) -> Vec<Result<Verdict, StageError>> {
+        if records.len() > 1
+            && !self.slot.on_trial()
+            && let Ok((verdicts, ())) = call(self.slot, records, |_| ())
+        {
+            return verdicts.into_iter().map(Ok).collect();
+        }
+        let alone = |record| {
+            let (mut verdicts, ()) = call(self.slot, std::slice::from_ref(record), |_| ())?;
+            verdicts.pop().ok_or(StageError::BadAnswer)
+        };
+        records.iter().map(alone).collect()
+    }
+
+    /// Does to a record what was said of it, and tells how it was stopped, if it was.
+    fn apply(
+        &mut self,
+        record: &mut Record,
+        answer: Result<Verdict, StageError>,
+        trace: Option<&mut Trace>,
+    ) -> Option<Stop> {
+        let error = match answer {
+            Ok(Verdict::Keep(edits)) => {
+                self.replacer.apply_checked(record, edits, trace);
+                return None;
             }
             // A terminal record is a guarantee of the server: it can be emptied, never dropped.
-            Verdict::Drop(_) if event::TERMINAL.contains(&record.event.as_ref()) => {
-                Err(StageError::Refused)
+            Ok(Verdict::Drop(_)) if event::TERMINAL.contains(&record.event.as_ref()) => {
+                StageError::Refused
             }
-            Verdict::Drop(reason) => {
+            Ok(Verdict::Drop(reason)) => {
                 self.reports.dropped(self.slot.name(), reason, 1);
-                draft.state = State::Dropped;
-                return;
+                return Some(Stop::Drop);
             }
-            Verdict::Fail(_) => Err(StageError::Refused),
+            Ok(Verdict::Fail(_)) => StageError::Refused,
+            Err(error) => error,
         };
-        draft.state = match result {
-            Ok(()) => State::Open(record),
-            Err(error) => self.stub(record, error),
-        };
-    }
-
-    fn stub(&mut self, record: Record, error: StageError) -> State {
         let plugin = self.slot.name().to_owned();
         self.reports.failed(&plugin, error);
         self.reports.editor_failed(&plugin, error);
-        State::Stub(record, Stub { plugin, error: error.name() })
+        Some(Stop::Stub(Stub { plugin, error: error.name() }))
     }
 }
 

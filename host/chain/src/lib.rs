@@ -10,7 +10,7 @@
 //! - [`pipeline`]: worker threads that take batches from the queue and run them through their chains.
 //! - [`revision`]: the chains of one configuration, numbered, and their change while records flow.
 //! - [`chain`]: editors in order, release, handlers, outputs. [`stage`]: the traits that plugins implement.
-//! - [`editors`], [`edit`]: applying what editors answered. [`released`], [`escape`]: the guarantees about what leaves.
+//! - [`draft`], [`editors`], [`edit`]: records between editors, and applying what those answered. [`released`], [`escape`]: the guarantees about what leaves.
 //! - [`session`]: text that arrives in parts. [`shadow`], [`compare`], [`trace`]: two sets of editors for the same records.
 //! - [`aside`]: handlers that may wait, on threads of their own. [`keeper`]: the way to the store.
 //! - [`slot`], [`breaker`]: what a failing stage does to the next call. [`stats`], [`report`]: what is counted and told.
@@ -22,6 +22,7 @@ pub mod breaker;
 pub mod chain;
 pub mod clock;
 pub mod compare;
+mod draft;
 pub mod edit;
 mod editors;
 pub mod escape;

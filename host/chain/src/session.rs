@@ -12,8 +12,9 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use record::{Field, Record, Stub, Value, event, field};
 
 use crate::{
+    draft::{Draft, State},
     edit::merge,
-    editors::{Draft, Editors, State},
+    editors::Editors,
     released::Released,
     report::Reports,
     shadow::Shadow,

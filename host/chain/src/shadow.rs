@@ -13,7 +13,8 @@ use crate::{
     chain::Tools,
     clock::instant,
     compare::{Difference, places},
-    editors::{Draft, Editors, State},
+    draft::{Draft, Drafts, State},
+    editors::Editors,
     report::{Reports, internal, number},
     stage::{Editor, Source},
     stats::{ShadowKey, ShadowStats},
@@ -96,14 +97,14 @@ impl Shadow {
     pub(crate) fn compare(&mut self, batch: Vec<Record>, theirs: &[Draft], took: Duration) {
         let start = instant();
         let records = batch.len() as u64;
-        let mut own: Vec<Draft> = batch.into_iter().map(|it| Draft::new(it, true)).collect();
+        let mut own = Drafts::new(batch, true);
         let mut reports = Reports::new();
         self.editors.edit(&mut own, &mut reports);
         self.stats.cost.add(instant() - start, records);
         self.stats.chain_cost.add(took, records);
         self.stats.traps.fetch_add(reports.editor_failures.values().sum(), Relaxed);
         self.stats.compared.fetch_add(records, Relaxed);
-        for (theirs, own) in theirs.iter().zip(&own) {
+        for (theirs, own) in theirs.iter().zip(&own.finish()) {
             if let Some(difference) = Difference::of(theirs, own) {
                 self.count(&difference);
                 self.show(&difference, theirs);

@@ -137,6 +137,9 @@ impl Packer {
     /// # Errors
     /// When there is more than a batch may hold, or the time is over.
     pub(crate) fn scan(&mut self, patterns: &Patterns, time: Duration) -> Result<(), StageError> {
+        if patterns.is_empty() {
+            return Ok(());
+        }
         let until = Instant::now() + time;
         let values = &self.batch.values;
         for (index, (kind, bits)) in values.kinds.iter().zip(&values.bits).enumerate() {

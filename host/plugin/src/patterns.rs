@@ -46,6 +46,10 @@ impl Patterns {
         Ok(Self { all, prefilter })
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     /// Whether one of them matches somewhere.
     pub(crate) fn is_match(&self, text: &str) -> bool {
         self.candidates(text).any(|(_, it)| it.is_match(text))

@@ -10,7 +10,7 @@ use std::{
 
 use record::{Record, event};
 
-use super::{Fake, chains, record, run, text, tools};
+use super::{Fake, chains, record, run, spec, text, tools};
 use crate::{Chain, StageError, Verdict, clock::pass};
 
 #[test]
@@ -108,4 +108,27 @@ fn wrong_answers_drops_and_refusals() {
             .collect())
     });
     assert_eq!(texts, ["stub: refused"]);
+}
+
+#[test]
+fn records_keep_their_places_whatever_editors_stop() {
+    let editor = |first: bool| {
+        let edit = move |batch: &[Record]| {
+            let judge = |it: &Record| match (text(it).as_str(), first) {
+                ("dropped first", true) | ("dropped second", false) => {
+                    Verdict::Drop("noise".into())
+                }
+                ("failed first", true) | ("failed second", false) => Verdict::Fail(1),
+                _ => Verdict::Keep(vec![]),
+            };
+            Ok(batch.iter().map(judge).collect())
+        };
+        Arc::new(Fake { edit, opened: Arc::default() }) as _
+    };
+    let mut chain = Chain::new(&spec(vec![editor(true), editor(false)]), tools());
+    let texts = ["a", "failed second", "dropped first", "b", "failed first", "dropped second", "c"];
+    let batch = (0..).zip(texts).map(|(seq, it)| Record { seq, ..record(it) }).collect();
+    let released = chain.edit(batch);
+    let places: Vec<(u32, bool)> = released.iter().map(|it| (it.seq, it.stub.is_some())).collect();
+    assert_eq!(places, [(0, false), (1, true), (3, false), (4, true), (6, false)]);
 }
