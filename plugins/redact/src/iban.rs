@@ -1,6 +1,7 @@
 //! International bank account numbers: the length of the country, and check digits by ISO 7064 (mod 97).
 
-const MAX: usize = 34;
+/// The country and the check digits.
+const HEAD: usize = 4;
 
 /// Countries and the length of their numbers, four bytes each, in the order of the alphabet.
 const COUNTRIES: &[u8] = b"\
@@ -33,13 +34,18 @@ pub fn find(bytes: &[u8], digits: usize) -> Option<(usize, usize)> {
         return None;
     }
     let length = length(bytes.get(start..digits)?)?;
-    let mut number = [0; MAX];
+    // The first four characters count last.
+    let mut head = [0; HEAD];
+    let mut rest = Rest(0);
     let mut count = 0;
     let mut at = start;
     while count < length {
         let it = *bytes.get(at)?;
         if it.is_ascii_alphanumeric() {
-            *number.get_mut(count)? = it.to_ascii_uppercase();
+            match head.get_mut(count) {
+                Some(of_head) => *of_head = it,
+                None => rest.push(it),
+            }
             count += 1;
         } else if !matches!(it, b' ' | b'-') || !bytes.get(at + 1)?.is_ascii_alphanumeric() {
             return None;
@@ -49,8 +55,8 @@ pub fn find(bytes: &[u8], digits: usize) -> Option<(usize, usize)> {
     if bytes.get(at).is_some_and(u8::is_ascii_alphanumeric) {
         return None;
     }
-    let number = number.get(..length)?;
-    let checks = number.get(2..4)?.iter().all(u8::is_ascii_digit) && mod_97(number) == Some(1);
+    head.iter().for_each(|it| rest.push(*it));
+    let checks = head.iter().skip(2).all(u8::is_ascii_digit) && rest.0 % 97 == 1;
     checks.then_some((start, at))
 }
 
@@ -69,17 +75,19 @@ fn length(country: &[u8]) -> Option<usize> {
     Some(usize::from(tens - b'0') * 10 + usize::from(ones - b'0'))
 }
 
-/// The remainder of the number with its first four characters last and letters as 10 to 35.
-fn mod_97(number: &[u8]) -> Option<u64> {
+/// A number whose remainder by 97 is asked for, with letters as 10 to 35.
+struct Rest(u64);
+
+impl Rest {
     /// What it may grow to before it is divided: two more digits fit.
     const LARGE: u64 = u64::MAX / 1000;
-    let (head, tail) = number.split_at_checked(4)?;
-    let digits = |rest: u64, it: &u8| {
-        let rest = if rest > LARGE { rest % 97 } else { rest };
-        match it {
+
+    /// Writes a letter or a digit behind it.
+    fn push(&mut self, it: u8) {
+        let rest = if self.0 > Self::LARGE { self.0 % 97 } else { self.0 };
+        self.0 = match it {
             b'0'..=b'9' => rest * 10 + u64::from(it - b'0'),
-            _ => rest * 100 + u64::from(it - b'A') + 10,
-        }
-    };
-    Some(head.iter().fold(tail.iter().fold(0, digits), digits) % 97)
+            _ => rest * 100 + u64::from(it.to_ascii_uppercase() - b'A') + 10,
+        };
+    }
 }

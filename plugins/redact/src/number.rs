@@ -5,7 +5,7 @@ const MAX_GROUPS: usize = 8;
 const MAX_DIGITS: usize = 19;
 
 /// The shortest number of a phone, and of anything else but an address.
-const MIN_DIGITS: usize = 8;
+const MIN_DIGITS: u32 = 8;
 
 /// Runs of digits with one separator between each: `010-1234-5678`.
 #[derive(Debug, Default)]
@@ -85,13 +85,18 @@ impl Groups {
 
     /// Whether these are too few digits for a phone, and too few groups for an address.
     pub(crate) fn are_few(&self) -> bool {
-        self.digits < MIN_DIGITS && self.count < 4
+        !are_enough(self.digits as u32, self.count as u32)
     }
 
     fn has_lengths(&self, from: usize, lengths: &[usize]) -> bool {
         from + lengths.len() <= self.count
             && lengths.iter().enumerate().all(|(at, it)| self.length(from + at) == *it)
     }
+}
+
+/// Whether so many digits may be a phone, or so many groups of them an address.
+pub(crate) fn are_enough(digits: u32, groups: u32) -> bool {
+    digits >= MIN_DIGITS || groups >= 4
 }
 
 /// How many digits the text begins with. Eight bytes are looked at as one number, since most groups are shorter.

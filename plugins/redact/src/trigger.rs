@@ -7,6 +7,8 @@
 
 use wide::u8x16;
 
+use crate::number;
+
 /// Bytes of a block, and bits of a mask.
 const BLOCK: usize = 64;
 /// How far behind a byte it is looked: at the eighth digit of a number. The last bytes of a block wait for the next one.
@@ -97,7 +99,7 @@ fn triggers<const SECRETS: bool>(block: &[u8; BLOCK]) -> u64 {
 }
 
 /// Of digits, what may be more than small numbers: the first one where a letter stands in front (of a country), the last one where more
-/// digits follow behind a gap, and each with seven more behind it. Three digits and two, as in `0.75`, are all small.
+/// digits follow behind a gap, and each with seven more behind it.
 fn numbers(block: &[u8; BLOCK], digits: u64, letters: u64) -> u64 {
     let gaps = mask(block, |it| it.between(b'(', b')') | it.between(b'-', b'.') | it.is(b' '));
     let first = digits & !(digits << 1);
@@ -105,14 +107,29 @@ fn numbers(block: &[u8; BLOCK], digits: u64, letters: u64) -> u64 {
     let three = gaps >> 3 & digits >> 4;
     let two = gaps >> 2 & (digits >> 3 | three);
     let goes_on = last & gaps >> 1 & (digits >> 2 | two);
-    let ends = last & !goes_on;
-    // What stands in front of the block's first byte is not known.
-    let known = first & !1;
-    let few = (known | known << 1 | known << 2) & gaps >> 1 & digits >> 2 & (ends >> 2 | ends >> 3);
     let pairs = digits & digits >> 1;
     let fours = pairs & pairs >> 2;
     let eights = fours & fours >> 4;
-    (first & letters << 1) | (goes_on & !few) | eights
+    (first & letters << 1) | enough(goes_on, digits, gaps) | eights
+}
+
+/// Of last digits of groups that go on, those where all that are joined to them by gaps are as many as any matcher asks for, or may be:
+/// what goes on beyond the block is not known. Dates, counts and versions are turned down here.
+fn enough(mut candidates: u64, digits: u64, gaps: u64) -> u64 {
+    let mut enough = 0;
+    while candidates != 0 {
+        let at = candidates.trailing_zeros();
+        candidates &= candidates - 1;
+        let start = at + 1 - (digits << (63 - at)).leading_ones();
+        let length = ((digits | gaps) >> start).trailing_ones();
+        let known = start > 0 && start + length < u64::BITS;
+        let joined = digits >> start & !(u64::MAX << (length % u64::BITS));
+        let groups = joined & !(joined << 1);
+        if !known || number::are_enough(joined.count_ones(), groups.count_ones()) {
+            enough |= 1 << at;
+        }
+    }
+    enough
 }
 
 /// What a secret is recognized by, but for `:`.
@@ -192,29 +209,22 @@ mod tests {
         }
     }
 
-    /// Where the digits from here end, and where others begin behind a gap, if any do.
-    fn digits(bytes: &[u8], at: usize) -> (usize, Option<usize>) {
-        let is = |at: usize, of: &[u8]| bytes.get(at).is_some_and(|it| of.contains(it));
-        let end = (at..).find(|it| !is(*it, b"0123456789")).unwrap();
-        let next = (end..).find(|it| !is(*it, b" ().-")).unwrap();
-        let goes_on = (1..=3).contains(&(next - end)) && is(next, b"0123456789");
-        (end, goes_on.then_some(next))
-    }
-
     /// Whether digits that begin here, or are looked at from here on, may be more than small numbers.
     fn is_number(bytes: &[u8], from: usize, at: usize) -> bool {
-        let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+        let is = |at: usize, of: &[u8]| bytes.get(at).is_some_and(|it| of.contains(it));
+        let is_digit = |at: usize| is(at, b"0123456789");
         if !is_digit(at) || (at > from && is_digit(at - 1)) {
             return false;
         }
-        let (end, next) = digits(bytes, at);
-        let few = |next: usize| {
-            let (second_end, third) = digits(bytes, next);
-            end - at <= 3 && next - end == 1 && second_end - next <= 2 && third.is_none()
-        };
+        let end = (at..).find(|it| !is_digit(*it)).unwrap();
+        let next = (end..).find(|it| !is(*it, b" ().-")).unwrap();
+        let goes_on = (1..=3).contains(&(next - end)) && is_digit(next);
+        let joined_end = (at..).find(|it| !is(*it, b"0123456789 ().-")).unwrap();
+        let digits: Vec<usize> = (at..joined_end).filter(|it| is_digit(*it)).collect();
+        let groups = digits.chunk_by(|a, b| a + 1 == *b).count();
         (at > 0 && bytes[at - 1].is_ascii_alphabetic())
             || end - at >= 8
-            || next.is_some_and(|it| !few(it))
+            || goes_on && (digits.len() >= 8 || groups >= 4)
     }
 
     fn check<const SECRETS: bool>(bytes: &[u8], steps: &[usize]) -> Result<(), TestCaseError> {
@@ -239,7 +249,7 @@ mod tests {
 
     #[test]
     fn small_numbers_are_passed_over() {
-        for text in ["in 2026, 17 of 0.75 is 12.5%", "(0.7, 12)", "of 3 4"] {
+        for text in ["in 2026, 17 of 0.75 is 12.5%", "(0.7, 12)", "of 3 4", "at 1.12.3, 2026-11"] {
             assert_eq!(Triggers::<false>::new(text.as_bytes()).next(0), None, "{text}");
         }
     }
