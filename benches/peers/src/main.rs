@@ -30,9 +30,7 @@ fn main() -> Result<()> {
     for records in &cases {
         check::check(&mut contenders, records);
     }
-    for records in &cases {
-        measure::measure(&mut contenders, records, &plan);
-    }
+    measure::measure(&mut contenders, &cases, &plan);
 
     let cases: Vec<_> = cases.iter().filter_map(|it| Some(it.first()?.case)).collect();
     report::table(&contenders, &cases, plan.records);

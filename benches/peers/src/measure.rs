@@ -31,38 +31,42 @@ impl Plan {
     }
 }
 
-/// Times every peer with the records of one case, and keeps the shortest turn of each.
-pub fn measure(contenders: &mut [Contender], records: &[Input], plan: &Plan) {
-    let Some(case) = records.first().map(|it| it.case) else { return };
-    let mut turns = vec![Turn::default(); contenders.len()];
+/// Times every peer with the records of every case, and keeps the shortest turn of each. Rounds go over all cases: the neighbours of
+/// this machine come and go within seconds, and a case that was measured in one go would be theirs as a whole.
+pub fn measure(contenders: &mut [Contender], cases: &[&[Input]], plan: &Plan) {
+    let mut turns = vec![vec![Turn::default(); contenders.len()]; cases.len()];
     // The first round only says how often a peer has to do its work to fill a turn.
     for round in 0..=plan.rounds {
-        for (contender, turn) in contenders.iter_mut().zip(&mut turns) {
-            if round > 1 && turn.spent >= plan.enough {
-                continue;
+        for (records, turns) in cases.iter().zip(&mut turns) {
+            for (contender, turn) in contenders.iter_mut().zip(turns) {
+                if round == 0 {
+                    turn.times = fill(contender, records, plan.turn);
+                } else if round == 1 || turn.spent < plan.enough {
+                    take(contender, turn, records);
+                }
             }
-            let times = turn.times.max(1);
-            let Some(spent) = contender.ask(|peer| turn_of(peer, records, times)) else { continue };
-            if round == 0 {
-                turn.times = fill(contender, records, plan.turn, spent);
-                continue;
-            }
-            turn.spent += spent;
-            let each = spent.div_f64(f64::from(times) * records.len() as f64);
-            contender.best.entry(case).and_modify(|it| *it = each.min(*it)).or_insert(each);
         }
     }
 }
 
-/// How often the job has to be done to fill a turn, if doing it once took so long. The first time takes longer than later ones.
-fn fill(contender: &mut Contender, records: &[Input], turn: Duration, once: Duration) -> u32 {
-    let (mut times, mut spent) = (1, once);
-    while spent < turn {
-        times *= 2;
-        match contender.ask(|peer| turn_of(peer, records, times)) {
-            Some(it) => spent = it,
-            None => break,
+/// One turn of one peer.
+fn take(contender: &mut Contender, turn: &mut Turn, records: &[Input]) {
+    let Some(case) = records.first().map(|it| it.case) else { return };
+    let times = turn.times.max(1);
+    let Some(spent) = contender.ask(|peer| turn_of(peer, records, times)) else { return };
+    turn.spent += spent;
+    let each = spent.div_f64(f64::from(times) * records.len() as f64);
+    contender.best.entry(case).and_modify(|it| *it = each.min(*it)).or_insert(each);
+}
+
+/// How often the job has to be done to fill a turn. The first time takes longer than later ones.
+fn fill(contender: &mut Contender, records: &[Input], turn: Duration) -> u32 {
+    let mut times = 1;
+    while let Some(spent) = contender.ask(|peer| turn_of(peer, records, times)) {
+        if spent >= turn {
+            break;
         }
+        times *= 2;
     }
     times
 }
