@@ -72,4 +72,7 @@ crates() {
 guests
 attempt presidio presidio || rm -rf "$folder/venv"
 crates
+# glibc gives the end of its heap back to the system and takes it again, a page fault for each page, or not, as other things happen to
+# lie there: twice the time for records of 10 kB in one run and not in the next. Here it keeps what it has, for all peers.
+export GLIBC_TUNABLES=glibc.malloc.trim_threshold=$((1 << 30)):glibc.malloc.mmap_threshold=$((32 << 20))
 exec "$folder/release/peers" "$folder" "$@"

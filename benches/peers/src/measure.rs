@@ -9,6 +9,9 @@ use crate::{
     peer::{Contender, Peer},
 };
 
+/// A peer that takes so long has nothing left in caches from the case before when it comes to the second record.
+const SLOW: Duration = Duration::from_millis(100);
+
 /// How long to go on.
 pub struct Plan {
     /// Texts of a case; one batch of a log worker.
@@ -34,59 +37,65 @@ impl Plan {
 /// Times every peer with the records of every case, and keeps the shortest turn of each. Rounds go over all cases: the neighbours of
 /// this machine come and go within seconds, and a case that was measured in one go would be theirs as a whole.
 pub fn measure(contenders: &mut [Contender], cases: &[&[Input]], plan: &Plan) {
-    let mut turns = vec![vec![Turn::default(); contenders.len()]; cases.len()];
-    // The first round only says how often a peer has to do its work to fill a turn.
-    for round in 0..=plan.rounds {
+    let mut turns: Vec<Vec<Turn>> = Vec::with_capacity(cases.len());
+    for records in cases {
+        turns.push(contenders.iter_mut().map(|it| Turn::new(it, records, plan.turn)).collect());
+    }
+    for round in 0..plan.rounds {
         for (records, turns) in cases.iter().zip(&mut turns) {
             for (contender, turn) in contenders.iter_mut().zip(turns) {
-                if round == 0 {
-                    turn.times = fill(contender, records, plan.turn);
-                } else if round == 1 || turn.spent < plan.enough {
-                    take(contender, turn, records);
+                if round == 0 || turn.spent < plan.enough {
+                    turn.take(contender, records);
                 }
             }
         }
     }
 }
 
-/// One turn of one peer.
-fn take(contender: &mut Contender, turn: &mut Turn, records: &[Input]) {
-    let Some(case) = records.first().map(|it| it.case) else { return };
-    let times = turn.times.max(1);
-    let spent = contender.ask(|peer| {
-        // What the case before left in caches, such as the states of an automaton, is no part of this one.
-        let warm = if times > 1 { times.div_ceil(8) } else { 0 };
-        turn_of(peer, records, warm)?;
-        turn_of(peer, records, times)
-    });
-    let Some(spent) = spent else { return };
-    turn.spent += spent;
-    let each = spent.div_f64(f64::from(times) * records.len() as f64);
-    contender.best.entry(case).and_modify(|it| *it = each.min(*it)).or_insert(each);
+/// What is known of one peer's turns in one case.
+struct Turn {
+    /// How often the job is done in one.
+    times: u32,
+    /// And before it, without the clock: what the case before left in caches, and what of it is still to be freed, is no part of it.
+    warm: u32,
+    /// In all turns.
+    spent: Duration,
 }
 
-/// How often the job has to be done to fill a turn. The first time takes longer than later ones.
-fn fill(contender: &mut Contender, records: &[Input], turn: Duration) -> u32 {
-    let mut times = 1;
-    while let Some(spent) = contender.ask(|peer| turn_of(peer, records, times)) {
-        if spent >= turn {
-            break;
+impl Turn {
+    /// Does the job as often as it takes to fill a turn. The first time takes longer than later ones, and doesn't count.
+    fn new(contender: &mut Contender, records: &[Input], turn: Duration) -> Self {
+        let mut times = 1;
+        let first = contender.ask(|peer| run(peer, records, 1)).unwrap_or_default();
+        let slow = first >= SLOW;
+        while !slow && let Some(spent) = contender.ask(|peer| run(peer, records, times)) {
+            if spent >= turn {
+                break;
+            }
+            times *= 2;
         }
-        times *= 2;
+        let warm = if slow { 0 } else { times.div_ceil(8) };
+        Self { times, warm, spent: Duration::ZERO }
     }
-    times
+
+    /// Takes one, and keeps it if none was shorter.
+    fn take(&mut self, contender: &mut Contender, records: &[Input]) {
+        let Some(case) = records.first().map(|it| it.case) else { return };
+        let spent = contender.ask(|peer| {
+            run(peer, records, self.warm)?;
+            run(peer, records, self.times)
+        });
+        let Some(spent) = spent else { return };
+        self.spent += spent;
+        let each = spent.div_f64(f64::from(self.times) * records.len() as f64);
+        contender.best.entry(case).and_modify(|it| *it = each.min(*it)).or_insert(each);
+    }
 }
 
-fn turn_of(peer: &mut dyn Peer, records: &[Input], times: u32) -> Result<Duration> {
+fn run(peer: &mut dyn Peer, records: &[Input], times: u32) -> Result<Duration> {
     let mut spent = Duration::ZERO;
     for _ in 0..times {
         spent += peer.time(records)?;
     }
     Ok(spent)
-}
-
-#[derive(Clone, Default)]
-struct Turn {
-    times: u32,
-    spent: Duration,
 }
