@@ -180,7 +180,7 @@ fn count(record: &mut Record, redactions: usize) {
     match known {
         Some(Field { value: Value::Int(sum), .. }) => *sum = sum.saturating_add(redactions),
         _ => {
-            // Nothing else is added to a record, and four times the room would be more than allocators have at hand.
+            // For one field more the list would else grow to twice its size, or to four fields.
             record.fields.reserve_exact(1);
             record.fields.push(Field::new(field::REDACTIONS, redactions));
         }

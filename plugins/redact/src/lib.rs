@@ -22,10 +22,10 @@
 //!
 //! # How it works
 //! One pass, 64 bytes at a time, looks for bytes that any of the kinds must contain where something else that it needs stands beside
-//! them: an `@`, eight digits in one run or joined by gaps, four groups of them, digits behind a letter, a `:` with a letter, a digit or
-//! another one behind it, and for secrets any `:` and `=`, and `- _ .`, `A`, `B`, `b` in their places. Only there does a matcher look around. Each matcher looks back a
-//! bounded distance, and forward only over what it then consumes or remembers, so time grows with the length of the text whatever the
-//! text is.
+//! them: an `@`, eight digits in one run or joined by gaps, four groups of them, digits behind a letter, a `:` with a letter, a digit
+//! or another one behind it, and for secrets any `:` and `=`, and `- _ .`, `A`, `B`, `b` in their places. Only there does a matcher
+//! look around. Each matcher looks back a bounded distance, and forward only over what it then consumes or remembers, so time grows with
+//! the length of the text whatever the text is.
 //!
 //! # Layout
 //! - [`config`]: the configuration. [`kind`]: the kinds and their labels.

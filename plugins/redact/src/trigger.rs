@@ -11,7 +11,7 @@ use crate::number;
 
 /// Bytes of a block, and bits of a mask.
 const BLOCK: usize = 64;
-/// How far behind a byte it is looked: at the eighth digit of a number. The last bytes of a block wait for the next one.
+/// How far behind a byte it has to be looked: at the eighth digit of a number. The last bytes of a block wait for the next one.
 const AHEAD: usize = 7;
 
 /// The places of one text. With `SECRETS`, those that a matcher of secrets looks at as well.
@@ -98,8 +98,8 @@ fn triggers<const SECRETS: bool>(block: &[u8; BLOCK]) -> u64 {
     }
 }
 
-/// Of digits, what may be more than small numbers: the first one where a letter stands in front (of a country), the last one where more
-/// digits follow behind a gap, and each with seven more behind it.
+/// Of digits, what may be more than small numbers: the first one where a letter stands in front (of a country), the last one where
+/// more digits follow behind a gap and enough are joined, and each with seven more behind it.
 fn numbers(block: &[u8; BLOCK], digits: u64, letters: u64) -> u64 {
     let gaps = mask(block, |it| it.between(b'(', b')') | it.between(b'-', b'.') | it.is(b' '));
     let first = digits & !(digits << 1);
@@ -113,8 +113,8 @@ fn numbers(block: &[u8; BLOCK], digits: u64, letters: u64) -> u64 {
     (first & letters << 1) | enough(goes_on, digits, gaps) | eights
 }
 
-/// Of last digits of groups that go on, those where all that are joined to them by gaps are as many as any matcher asks for, or may be:
-/// what goes on beyond the block is not known. Dates, counts and versions are turned down here.
+/// Of last digits of groups that go on, those where all that are joined by gaps are as many as any matcher asks for. Dates, counts and
+/// versions are turned down here, but where they touch the first or the last byte of a block: more may stand beyond it.
 fn enough(mut candidates: u64, digits: u64, gaps: u64) -> u64 {
     let mut enough = 0;
     while candidates != 0 {
@@ -261,10 +261,11 @@ mod tests {
         fn no_trigger_is_passed_over(
             bytes in vec(
                 prop_oneof![
-                    4 => Just(b'x'),
-                    3 => b'0'..=b'9',
+                    3 => Just(b'x'),
+                    9 => b'0'..=b'9',
+                    3 => prop::sample::select(&b" ().-"[..]),
                     2 => b' '..b'h',
-                    2 => prop::sample::select(&b" ().-_:@=AbBeE"[..]),
+                    2 => prop::sample::select(&b"_:@=AbBeE"[..]),
                     1 => any::<u8>(),
                 ],
                 0..200,
