@@ -1,5 +1,5 @@
-//! What does serving cost over the bare engine, how soon is the first token there, how much memory does it take, and what does a
-//! server do that is asked for four times what it can?
+//! What does serving cost over the bare engine, how soon is the first token there, how even is a stream while a plugin is dropped
+//! in, how much memory does it take, and what does a server do that is asked for four times what it can?
 //!
 //! `CANDLE_NUM_THREADS=1 RAYON_NUM_THREADS=1 cargo bench --bench serving`; `-- --smoke` for one quick turn on a tiny model.
 //! The real program runs beside the bare engine, each with one thread of arithmetic; they take turns with the same weights. Load is on
@@ -7,6 +7,8 @@
 
 #[path = "support/bare.rs"]
 mod bare;
+#[path = "serving/change.rs"]
+mod change;
 #[path = "support/checkpoint.rs"]
 mod checkpoint;
 #[path = "support/client.rs"]
@@ -59,6 +61,7 @@ fn main() -> Outcome<()> {
     let shape = if smoke { checkpoint::TINY } else { shape };
     checkpoint::write(&model, shape, Numbers::F32)?;
     serve(&model, &work)?;
+    change::measure(&model, &work)?;
     let shape = if smoke { checkpoint::TINY } else { checkpoint::SMALL };
     checkpoint::write(&model, shape, Numbers::Bf16)?;
     hold(&model)?;
@@ -161,7 +164,13 @@ fn run(engine: &Engine, tokens: usize, seed: usize) -> Outcome<Streamed> {
             Event::Text(_) => pieces += 1,
             Event::Finished(finished) => {
                 let (whole, tokens) = (began.elapsed(), finished.output_tokens);
-                return Ok(Streamed { tokens, pieces, whole, after_first: Duration::ZERO });
+                return Ok(Streamed {
+                    tokens,
+                    pieces,
+                    whole,
+                    after_first: Duration::ZERO,
+                    longest_gap: Duration::ZERO,
+                });
             }
             Event::Failed(error) => return Err(error.into()),
             Event::Started { .. } => {}

@@ -16,6 +16,8 @@ pub(crate) struct Streamed {
     pub(crate) whole: Duration,
     /// From the first of them to the end.
     pub(crate) after_first: Duration,
+    /// Between two of them.
+    pub(crate) longest_gap: Duration,
 }
 
 pub(crate) struct Answer {
@@ -42,22 +44,36 @@ impl Server {
 
     /// Reads a stream to its end; its last chunk has the usage.
     pub(crate) fn stream(&self, path: &str, body: &str) -> std::io::Result<Streamed> {
+        self.stream_with(path, body, |_| Ok(()))
+    }
+
+    /// Likewise, and calls `seen` with how many pieces have come, after each.
+    pub(crate) fn stream_with(
+        &self,
+        path: &str,
+        body: &str,
+        mut seen: impl FnMut(usize) -> std::io::Result<()>,
+    ) -> std::io::Result<Streamed> {
         let began = Instant::now();
         let reader = BufReader::new(self.send(&format!("POST {path}"), body)?);
-        let (mut first, mut pieces, mut tokens) = (None, 0, 0);
+        let (mut first, mut last): (Option<Instant>, Option<Instant>) = (None, None);
+        let (mut pieces, mut tokens, mut longest_gap) = (0, 0, Duration::ZERO);
         for line in reader.lines() {
             let line = line?;
             let Some(data) = line.strip_prefix("data: ") else { continue };
             if data.contains("\"finish_reason\":null") {
                 pieces += 1;
-                first.get_or_insert_with(Instant::now);
+                longest_gap = longest_gap.max(last.map(|it| it.elapsed()).unwrap_or_default());
+                seen(pieces)?;
+                last = Some(Instant::now());
+                first = first.or(last);
             } else if let Some((_, rest)) = data.split_once("\"completion_tokens\":") {
                 let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
                 tokens = digits.parse().unwrap_or_default();
             }
         }
         let after_first = first.map(|it| it.elapsed()).unwrap_or_default();
-        Ok(Streamed { tokens, pieces, whole: began.elapsed(), after_first })
+        Ok(Streamed { tokens, pieces, whole: began.elapsed(), after_first, longest_gap })
     }
 
     fn send(&self, what: &str, body: &str) -> std::io::Result<TcpStream> {
