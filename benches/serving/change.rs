@@ -1,5 +1,5 @@
-//! A plugin is dropped in while an answer is streamed: compiling it must not take the processors from those that make tokens. With as
-//! many threads of arithmetic as there are processors (hyperthreads included), which is more than the default, a gap is three times as long.
+//! A plugin is dropped in while an answer is streamed: compiling it must not take the processors from those that make tokens. By default
+//! arithmetic leaves one core to the rest; with a thread on each core the longest gap is three times as long.
 
 use std::{fs, io, path::Path, thread, time::Duration};
 
